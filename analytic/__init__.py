@@ -1,0 +1,1 @@
+"""Closed-form arithmetic of language-model pretraining. Imports neither torch nor transformers."""

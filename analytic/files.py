@@ -1,0 +1,98 @@
+"""Files in and out: strict JSON objects read with a bound on their size, files written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from analytic.errors import FileError
+
+MAX_JSON_BYTES = 16 * 2**20  # the largest published config.json is under 1 MB
+
+JsonObject = Mapping[str, Any]
+
+
+def configs_dir() -> Path:
+    """Where the shipped data files are: beside the packages in a checkout, inside `analytic` once installed."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, read strictly: no duplicate key, no NaN or Infinity, UTF-8.
+
+    Raises:
+        FileError: naming the path and what is wrong; nothing is ever executed.
+    """
+    text = _read_text(path)
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise FileError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except RecursionError:
+        raise FileError(f"{path}: nested too deeply to be a configuration") from None
+    except ValueError as error:  # our hooks, and integers of thousands of digits
+        raise FileError(f"{path}: {error}") from None
+    if not isinstance(value, dict):
+        raise FileError(f"{path}: a JSON {_json_type(value)}, expected an object")
+    return value
+
+
+def write_json(path: Path, value: JsonObject) -> None:
+    """Write an object as JSON: to a temporary file beside the target, then renamed over it."""
+    directory = path.parent
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(value, file, indent=2, allow_nan=False)
+                file.write("\n")
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise FileError(f"{path}: a directory, expected a JSON file such as {path / 'config.json'}")
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(f"{path}: not a regular file")
+        if status.st_size > MAX_JSON_BYTES:
+            raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_JSON_BYTES}")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except ValueError:  # a NUL in the path itself
+        raise FileError(f"{str(path)!r}: not a path") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {key!r} appears twice")
+        result[key] = value
+    return result
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _json_type(value: object) -> str:
+    names = {list: "list", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")

@@ -1,0 +1,1 @@
+"""Instruments: the same models built in torch, counted, traced and measured."""
