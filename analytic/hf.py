@@ -186,7 +186,7 @@ def _decoder(keys: Keys, layers: list[LayerSpec], *, mtp_layers: tuple[LayerSpec
 
 def _numerics(keys: Keys, *, where: str, eps: float = 1e-6, theta: float = 10_000.0, **more: Any) -> Numerics:
     """Epsilon, activation and rotary base; `rope_parameters` (transformers 5) before the older keys."""
-    keys = Keys(keys.config)  # what is derived here changes no count, so it is not reported
+    keys = keys.unreported()
     base, scaling = keys, keys.section("rope_scaling")
     if (parameters := keys.section("rope_parameters")) is not None:
         base = scaling = parameters
@@ -294,7 +294,7 @@ def _qwen3_moe(keys: Keys) -> tuple[ModelSpec, Numerics]:
         LayerSpec(attention=attention, ffn=moe if i not in dense_only and (i + 1) % step == 0 else dense)
         for i in range(num_layers)
     ]
-    normalize = keys.flag("norm_topk_prob", Derived(False, where))
+    normalize = keys.unreported().flag("norm_topk_prob", Derived(False, where))
     return _decoder(keys, layers), _numerics(keys, where=where, routing=Routing(normalize=normalize))
 
 
@@ -349,7 +349,7 @@ def _group_limits(
     *,
     least_per_group: int,
     absent: tuple[Derived, Derived] | tuple[None, None] = (None, None),
-) -> dict[str, int]:
+) -> tuple[int, int]:
     """`n_group` and `topk_group` of group-limited routing, checked against the experts."""
     groups, chosen = keys.integer("n_group", absent[0]), keys.integer("topk_group", absent[1])
     size, rest = divmod(moe.num_experts, groups)
@@ -361,7 +361,7 @@ def _group_limits(
         )
     if chosen > groups or chosen * size < moe.num_experts_per_token:
         keys.reject("topk_group", chosen, f"at most n_group = {groups}, with room for num_experts_per_tok experts")
-    return {"num_groups": groups, "groups_per_token": chosen}
+    return groups, chosen
 
 
 def _deepseek_v2(keys: Keys) -> tuple[ModelSpec, Numerics]:
@@ -369,19 +369,18 @@ def _deepseek_v2(keys: Keys) -> tuple[ModelSpec, Numerics]:
     hidden = keys.integer("hidden_size")
     if hidden % keys.integer("num_attention_heads"):  # refused by DeepseekV2Config
         raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads")
-    dense = DenseFfn(
-        intermediate_size=keys.integer("intermediate_size"), bias=keys.flag("mlp_bias", Derived(False, where))
-    )
-    if dense.bias:  # DeepseekV2MLP would put biases on the shared experts, too
-        keys.reject("mlp_bias", True, "false (no published model has it)")
+    keys.must_be("mlp_bias", False, "biases on shared experts are not counted")
+    dense = DenseFfn(intermediate_size=keys.integer("intermediate_size"))
     moe = _experts(keys, "n_routed_experts", shared=keys.integer("n_shared_experts", least=0))
-    method = keys.text("topk_method", Derived("greedy", where), among=("greedy", "group_limited_greedy"))
-    limits = _group_limits(keys, moe, least_per_group=1) if method == "group_limited_greedy" else {}
+    unreported = keys.unreported()
+    method = unreported.text("topk_method", Derived("greedy", where), among=("greedy", "group_limited_greedy"))
+    groups, chosen = _group_limits(keys, moe, least_per_group=1) if method == "group_limited_greedy" else (1, 1)
     routing = Routing(
         normalize=False,  # DeepseekV2TopkRouter ignores norm_topk_prob
-        scale=keys.number("routed_scaling_factor", Derived(1.0, where)),
+        scale=unreported.number("routed_scaling_factor", Derived(1.0, where)),
+        num_groups=groups,
+        groups_per_token=chosen,
         fp32_logits=True,
-        **limits,
     )
     spec = _decoder(keys, _deepseek_layers(keys, _latent_attention(keys, where=where), dense, moe))
     return spec, _numerics(keys, where=where, rope_interleaved=True, routing=routing)
@@ -394,20 +393,23 @@ def _deepseek_v3(keys: Keys) -> tuple[ModelSpec, Numerics]:
     shared = keys.integer("n_shared_experts", least=0)
     moe = _experts(keys, "n_routed_experts", shared=shared, bias_buffer=True)
     num_mtp = keys.integer("num_nextn_predict_layers", Derived(0, "none stated"), least=0, most=MAX_LAYERS)
+    unreported = keys.unreported()
+    limits = _group_limits(unreported, moe, least_per_group=2, absent=(Derived(8, where), Derived(4, where)))
     routing = Routing(
         scoring="sigmoid",
-        normalize=keys.flag("norm_topk_prob", Derived(True, where)),
-        scale=keys.number("routed_scaling_factor", Derived(2.5, where)),
+        normalize=unreported.flag("norm_topk_prob", Derived(True, where)),
+        scale=unreported.number("routed_scaling_factor", Derived(2.5, where)),
+        num_groups=limits[0],
+        groups_per_token=limits[1],
         group_score="top2",
         fp32_logits=True,
-        **_group_limits(keys, moe, least_per_group=2, absent=(Derived(8, where), Derived(4, where))),
     )
     spec = _decoder(
         keys,
         _deepseek_layers(keys, attention, dense, moe),
         mtp_layers=(LayerSpec(attention=attention, ffn=moe),) * num_mtp,
     )
-    interleaved = keys.flag("rope_interleave", Derived(True, where))
+    interleaved = unreported.flag("rope_interleave", Derived(True, where))
     return spec, _numerics(keys, where=where, rope_interleaved=interleaved, routing=routing)
 
 

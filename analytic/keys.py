@@ -94,6 +94,10 @@ class Keys:
             self.reject(key, value, "an object")
         return Keys(value, self.derived)
 
+    def unreported(self) -> Keys:
+        """The same keys for what changes no count: whatever is derived there need not be told."""
+        return Keys(self.config)
+
     def must_be(self, key: str, value: object, reason: str) -> None:
         """Refuse an option whose other values are not counted; an absent or null key passes."""
         if self.config.get(key) is not None and self.config[key] != value:
