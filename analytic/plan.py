@@ -1,0 +1,238 @@
+"""Forward: a budget -> the GPU, the compute-optimal architecture, its tokens and its loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from analytic.budget import (
+    MOST_USD,
+    DataLimit,
+    Market,
+    Option,
+    compute_from_usd,
+    exact,
+    gpu_hours_from_usd,
+    tokens_from_compute,
+)
+from analytic.design import Candidate, Family, ParamsMeasure, build, frontier, line
+from analytic.errors import UsageError
+from analytic.flops import training_flops
+from analytic.params import ParameterCounts, parameter_counts
+from analytic.scaling import SIX_N, Allocation, Cost, OutOfRange, ParamsConvention, ScalingLaw, optimum
+from analytic.spec import ModelSpec
+
+BAND_NATS = 0.005
+WORSE = Fraction(1, 10)  # what MFU and price are moved by, to show what the answer hangs on
+MOST_GPUS = 10**9
+MOST_DAYS = 10**5
+
+# What a family counts for a law: an MoE stands at the active parameters, in laws of dense models.
+LAW_MEASURE: dict[ParamsConvention, ParamsMeasure] = {"total": "active", "non_embedding": "non_embedding"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a plan is asked for. At most one of `num_gpus` and `days`.
+
+    Raises:
+        UsageError: a figure that no plan could have.
+    """
+
+    budget_usd: float
+    market: Market
+    law: ScalingLaw
+    family: Family
+    data: DataLimit = field(default_factory=DataLimit)
+    num_gpus: int | None = None
+    days: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget_usd <= MOST_USD:
+            raise UsageError(f"budget = {self.budget_usd:g} USD: expected a number above 0 and at most {MOST_USD:g}")
+        if self.num_gpus is not None and self.days is not None:
+            raise UsageError("a number of GPUs and a number of days: the budget fixes one by the other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one compute budget leads to under one law: the best of the family, trained as long as it can be."""
+
+    law: ScalingLaw
+    candidate: Candidate
+    tokens: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Machine time and what it costs.
+
+    Attributes:
+        gpu_hours, usd, energy_kwh: as used; energy is that of the boards at their TDP.
+        num_gpus, days: None where the request fixed neither.
+    """
+
+    gpu_hours: Fraction
+    usd: Fraction
+    energy_kwh: Fraction
+    num_gpus: int | None
+    days: Fraction | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """What the answer hangs on. All but `band` stand at the smooth optimum, so that small moves show.
+
+    Attributes:
+        optimum: along the family's line. laws: the same compute under every law.
+        lower_mfu, higher_price: under this law, with 10% less MFU or a 10% higher price.
+        band: the least and the most N within 0.005 nats of the plan.
+    """
+
+    optimum: Allocation
+    laws: tuple[tuple[ScalingLaw, Allocation], ...]
+    lower_mfu: Allocation
+    higher_price: Allocation
+    band: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A budget spent.
+
+    Attributes:
+        six_nd: the optimum if training cost 6 N D, for comparison.
+        params: of the architecture, by every convention; the law sees `outcome.candidate.params`.
+        epochs: over the dataset named, else None. dataset_limited: the data ran out before the money.
+        at_edge: no larger (or smaller) architecture is in the family, and the optimum may lie beyond.
+    """
+
+    request: Request
+    option: Option
+    compute_flops: Fraction
+    six_nd: Allocation
+    outcome: Outcome
+    spec: ModelSpec
+    params: ParameterCounts
+    schedule: Schedule
+    epochs: float | None
+    dataset_limited: bool
+    sensitivity: Sensitivity
+    at_edge: bool
+    extrapolations: tuple[OutOfRange, ...]
+
+    @property
+    def used_flops(self) -> int:
+        return self.outcome.tokens * self.outcome.candidate.flops_per_token
+
+    @property
+    def six_nd_flops(self) -> int:
+        """6 N D with the active parameters: what the rule of thumb would say of this run."""
+        return 6 * self.params.active * self.outcome.tokens
+
+
+def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
+    """Spend a budget on the best GPU of the market.
+
+    Args:
+        laws: those to show the spread of.
+
+    Raises:
+        UsageError: a budget that does not pay for one token.
+    """
+    option, law, data = request.market.best, request.law, request.data
+    compute = compute_from_usd(request.budget_usd, option)
+    family = family_for(request.family, law)
+    front = frontier(family)
+    outcome = best_of(front, law, compute, data)
+    spec = build(family, outcome.candidate.hidden_size, outcome.candidate.layer, outcome.candidate.depth)
+    flops_per_token = training_flops(spec, seq_len=family.seq_len, convention=family.convention).training_per_token
+    assert flops_per_token == outcome.candidate.flops_per_token  # arithmetic over depths is the formula itself
+    used = outcome.tokens * flops_per_token
+    return Plan(
+        request=request,
+        option=option,
+        compute_flops=compute,
+        six_nd=allocate(law, compute, SIX_N, data),
+        outcome=outcome,
+        spec=spec,
+        params=parameter_counts(spec),
+        schedule=_schedule(request, option, used / compute),
+        epochs=data.epochs(outcome.tokens),
+        dataset_limited=outcome.tokens < tokens_from_compute(compute, flops_per_token),
+        sensitivity=_sensitivity(request, laws, compute, _band(front, outcome, compute, data)),
+        at_edge=outcome.candidate in (front[0], front[-1]),
+        extrapolations=law.outside(outcome.candidate.params, outcome.tokens, float(used)),
+    )
+
+
+def family_for(family: Family, law: ScalingLaw) -> Family:
+    """The same architectures, counted as the law counts."""
+    return replace(family, params=LAW_MEASURE[law.n_means])
+
+
+def best_of(front: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> Outcome:
+    """The least loss that the compute buys; of equals, the smallest model."""
+    losses = frontier_losses(front, law, compute_flops, data)
+    candidate = front[min(range(len(front)), key=lambda i: (losses[i], -i))]
+    tokens = data.clip(tokens_from_compute(compute_flops, candidate.flops_per_token))
+    if tokens < 1:
+        raise UsageError("the budget does not pay for training on one token")
+    return Outcome(law=law, candidate=candidate, tokens=tokens, loss=law.loss(candidate.params, tokens, data.unique))
+
+
+def frontier_losses(
+    front: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit
+) -> list[float]:
+    """The loss of each architecture, trained for as long as compute and data allow."""
+    compute, unique, most = float(compute_flops), data.unique, data.most
+    return [law.loss(c.params, min(compute / c.flops_per_token, most), unique) for c in front]
+
+
+def allocate(law: ScalingLaw, compute_flops: Fraction, cost: Cost, data: DataLimit) -> Allocation:
+    """The smooth optimum, within the data."""
+    return optimum(law, float(compute_flops), cost, data.unique, data.most)
+
+
+def _band(front: Sequence[Candidate], outcome: Outcome, compute_flops: Fraction, data: DataLimit) -> tuple[int, int]:
+    losses = frontier_losses(front, outcome.law, compute_flops, data)
+    near = [c.params for c, loss in zip(front, losses, strict=True) if loss <= outcome.loss + BAND_NATS]
+    return min(near), max(near)
+
+
+def _sensitivity(
+    request: Request, laws: Iterable[ScalingLaw], compute_flops: Fraction, band: tuple[int, int]
+) -> Sensitivity:
+    law, data = request.law, request.data
+    lines: dict[ParamsConvention, Cost] = {}
+    for each in (law, *laws):
+        if each.n_means not in lines:
+            lines[each.n_means] = line(family_for(request.family, each))
+    own = lines[law.n_means]
+    return Sensitivity(
+        optimum=allocate(law, compute_flops, own, data),
+        laws=tuple((each, allocate(each, compute_flops, lines[each.n_means], data)) for each in laws),
+        lower_mfu=allocate(law, compute_flops * (1 - WORSE), own, data),
+        higher_price=allocate(law, compute_flops / (1 + WORSE), own, data),
+        band=band,
+    )
+
+
+def _schedule(request: Request, option: Option, used: Fraction) -> Schedule:
+    """Machine time for the part of the budget that is used."""
+    gpu_hours = gpu_hours_from_usd(request.budget_usd, option.price) * used
+    num_gpus, days = request.num_gpus, None
+    if request.days is not None:
+        num_gpus = math.ceil(gpu_hours / 24 / exact(request.days))
+    if num_gpus is not None:
+        days = gpu_hours / 24 / num_gpus
+    return Schedule(
+        gpu_hours=gpu_hours,
+        usd=gpu_hours * exact(option.price.usd_per_gpu_hour),
+        energy_kwh=gpu_hours * option.gpu.tdp_watts / 1000,
+        num_gpus=num_gpus,
+        days=days,
+    )
