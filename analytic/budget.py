@@ -176,5 +176,5 @@ def compute_from_hours(peak_flops_per_s: int, mfu: float, num_gpus: int, hours: 
 
 
 def tokens_from_compute(compute_flops: Fraction, flops_per_token: int) -> int:
-    """Whole tokens that the compute trains on: D = C / f."""
-    return int(compute_flops / flops_per_token)
+    """Tokens that the compute trains on, to the nearest one: D = C / f."""
+    return round(compute_flops / flops_per_token)

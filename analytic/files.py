@@ -34,10 +34,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return parse_json_object(path, read_text(path))
 
 
-def parse_json_object(path: Path, text: str) -> dict[str, Any]:
-    """The JSON object in a text, as strictly; `path` is what an error names."""
+def parse_json_object(path: Path, text: str, *, strict: bool = True) -> dict[str, Any]:
+    """The JSON object in a text; `path` is what an error names. Without `strict`, repeated keys and NaN pass."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        if strict:
+            value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        else:
+            value = json.loads(text)
     except json.JSONDecodeError as error:
         raise FileError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
     except RecursionError:
