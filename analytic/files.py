@@ -25,6 +25,11 @@ def configs_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
+def model_config_paths() -> list[Path]:
+    """Every model configuration that is shipped, in a fixed order."""
+    return sorted((*configs_dir().glob("*_config.json"), *configs_dir().glob("models/*.json")))
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, read strictly: no duplicate key, no NaN or Infinity, UTF-8.
 
