@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from analytic.budget import DataLimit, compute_from_hours, exact, tokens_from_compute
 from analytic.design import count_params
 from analytic.errors import UsageError
-from analytic.flops import AttentionConvention, TrainingFlops, training_flops
+from analytic.flops import AttentionConvention, TrainingFlops, forward_flops, training_flops
 from analytic.params import ParameterCounts, model_params, parameter_counts
-from analytic.plan import LAW_MEASURE
-from analytic.scaling import OutOfRange
+from analytic.plan import LAW_MEASURE, WORSE
+from analytic.scaling import OutOfRange, ScalingLaw
 from analytic.setup import Setup
+from analytic.summary import collapsed
 
 CONVENTIONS: tuple[AttentionConvention, ...] = ("full", "causal", "half")
 
@@ -42,6 +44,7 @@ class BackwardPlan:
         affordable_tokens: C / (3 x forward FLOPs per token), by attention convention.
         tokens: under the setup's convention, clipped by the data.
         steps: optimizer steps of the global batch; the last one may be smaller.
+        laws: the loss under every law. lower_mfu: tokens and loss with 10% less MFU.
     """
 
     setup: Setup
@@ -54,6 +57,8 @@ class BackwardPlan:
     loss: float
     epochs: float
     steps: int
+    laws: tuple[tuple[ScalingLaw, float], ...]
+    lower_mfu: tuple[int, float]
     extrapolations: tuple[OutOfRange, ...]
 
     @property
@@ -63,6 +68,12 @@ class BackwardPlan:
     @property
     def gpu_hours(self) -> Fraction:
         return self.setup.num_gpus * exact(self.setup.hours)
+
+    @property
+    def usd(self) -> Fraction | None:
+        """At the price known for the GPU, if any."""
+        price = self.setup.price
+        return None if price is None else self.gpu_hours * exact(price.usd_per_gpu_hour)
 
     @property
     def used_flops(self) -> int:
@@ -77,6 +88,13 @@ class BackwardPlan:
     def six_nd_error(self) -> Fraction:
         """How far 6 N is above (below: negative) the exact FLOPs per token, as a share of them."""
         return Fraction(6 * self.params.active, self.flops.training_per_token) - 1
+
+    @property
+    def breakdown(self) -> dict[str, dict[str, int]]:
+        """Parameters, and forward FLOPs of one sequence, term by term."""
+        setup = self.setup
+        forward = forward_flops(setup.spec, setup.seq_len, setup.convention)
+        return {"params": dict(collapsed(model_params(setup.spec))), "forward_flops": dict(collapsed(forward))}
 
     def checks(self) -> tuple[Check, ...]:
         """The result recomputed from its parts, in integers."""
@@ -94,8 +112,11 @@ class BackwardPlan:
         )
 
 
-def plan_backward(setup: Setup) -> BackwardPlan:
+def plan_backward(setup: Setup, laws: Iterable[ScalingLaw]) -> BackwardPlan:
     """What the setup can train.
+
+    Args:
+        laws: those to show the spread of.
 
     Raises:
         UsageError: a machine whose hours do not pay for training on one token.
@@ -108,8 +129,13 @@ def plan_backward(setup: Setup) -> BackwardPlan:
     if tokens < 1:
         raise UsageError(f"{setup.path}: the hours do not pay for training on one token")
     counts = parameter_counts(setup.spec)
-    law_params = count_params(counts, LAW_MEASURE[setup.law.n_means])
     own = flops[setup.convention]
+
+    def loss(law: ScalingLaw, trained_on: int) -> float:
+        return law.loss(count_params(counts, LAW_MEASURE[law.n_means]), trained_on, setup.dataset_tokens)
+
+    law_params = count_params(counts, LAW_MEASURE[setup.law.n_means])
+    fewer = data.clip(tokens_from_compute(compute * (1 - WORSE), own.training_per_token))
     return BackwardPlan(
         setup=setup,
         compute_flops=compute,
@@ -118,8 +144,10 @@ def plan_backward(setup: Setup) -> BackwardPlan:
         flops=own,
         affordable_tokens=affordable,
         tokens=tokens,
-        loss=setup.law.loss(law_params, tokens, setup.dataset_tokens),
+        loss=loss(setup.law, tokens),
         epochs=tokens / setup.dataset_tokens,
         steps=math.ceil(Fraction(tokens, setup.tokens_per_step)),
+        laws=tuple((law, loss(law, tokens)) for law in laws),
+        lower_mfu=(fewer, loss(setup.law, fewer)),
         extrapolations=setup.law.outside(law_params, tokens, float(tokens * own.training_per_token)),
     )

@@ -11,11 +11,12 @@ from typing import Any, cast
 
 from analytic.errors import FileError, PlannerError, UsageError
 from analytic.flops import AttentionConvention
-from analytic.hardware import DTYPES, Gpu, Hardware
+from analytic.hardware import DTYPES, Gpu, Hardware, Price
 from analytic.hf import parse
 from analytic.jsonc import KeyPath, read_jsonc
 from analytic.keys import Derived, Keys
 from analytic.mfu import Assumed, Mfu
+from analytic.plan import MOST_GPUS
 from analytic.scaling import ScalingLaw, custom_law, load_laws
 from analytic.spec import MAX_DIMENSION, ModelSpec
 
@@ -27,7 +28,6 @@ SECTIONS = (
     "scaling_law",
     "output_options",
 )
-MOST_GPUS = 10**9
 MOST_HOURS = 1e7
 MOST_TOKENS = 10**18
 MOST_EPOCHS = 1e6
@@ -42,16 +42,19 @@ class Setup:
     """What a machine is to train.
 
     Attributes:
-        gpu: None where the file names a GPU that the table lacks and gives its peak.
+        architecture: as the file states it.
+        gpu: None where the file names a GPU that the table lacks and gives its peak; price: if known.
         peak_flops_per_s: dense, per GPU; `peak_source` says where from.
         micro_batch_size: sequences per GPU and accumulation step.
         convention: of attention in the FLOPs that `mfu` is a share of.
     """
 
     path: Path
+    architecture: Mapping[str, Any]
     spec: ModelSpec
     gpu_type: str
     gpu: Gpu | None
+    price: Price | None
     num_gpus: int
     hours: float
     dtype: str
@@ -136,7 +139,7 @@ def _architecture(keys: Keys, _: Hardware) -> dict[str, Any]:
             raise FileError(f"{key}: no such key of {config.model_type}, expected one of {_listed(watched.asked)}")
     if "model_type" not in keys.config:
         keys.derived["model_type"] = Derived("llama", "the backward file's default")
-    return {"spec": config.spec}
+    return {"spec": config.spec, "architecture": dict(watched)}
 
 
 def _gear(keys: Keys, hardware: Hardware) -> dict[str, Any]:
@@ -160,6 +163,7 @@ def _gear(keys: Keys, hardware: Hardware) -> dict[str, Any]:
     return {
         "gpu_type": name,
         "gpu": gpu,
+        "price": hardware.prices.get(gpu.key) if gpu else None,
         "num_gpus": keys.integer("num_gpus", most=MOST_GPUS),
         "hours": keys.number("available_hours", most=MOST_HOURS),
         "dtype": dtype,
