@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -40,7 +41,7 @@ MIN_SMALL_WIDTH_TO_DEPTH, MIN_WIDTH_TO_DEPTH, MAX_WIDTH_TO_DEPTH = 64, 100, 132
 MIN_FFN_RATIO, MAX_FFN_RATIO = Fraction(8, 3), Fraction(7, 2)
 KV_HEADS = 8
 EXPERTS, EXPERTS_PER_TOKEN = 8, 2
-TOLERANCE = Fraction(1, 100)
+TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +94,21 @@ class Candidate(NamedTuple):
     depth: int
 
 
-def shapes(family: Family) -> Iterator[Shape]:
+class Near(NamedTuple):
+    """Architectures near a target, and the family they are of: tied where no untied one was near."""
+
+    family: Family
+    candidates: list[Candidate]
+    within_tolerance: bool
+
+
+@lru_cache(maxsize=16)
+def shapes(family: Family) -> tuple[Shape, ...]:
     """Every layer shape of the family, counted by the exact formulas once; depths are arithmetic."""
+    return tuple(_shapes(family))
+
+
+def _shapes(family: Family) -> Iterator[Shape]:
     seq_len = family.seq_len
     for hidden_size in _widths():
         outside: tuple[int, int] | None = None
@@ -130,7 +144,7 @@ def frontier(family: Family) -> list[Candidate]:
     Every law's loss falls with N and with D = C / f, so that whatever the law and the budget its
     optimum over the family is one of these.
     """
-    counted = list(shapes(family))
+    counted = shapes(family)
     rows = [
         (params, -flops, index, depth)
         for index, shape in enumerate(counted)
@@ -160,25 +174,39 @@ def line(family: Family) -> TabledCost:
     return TabledCost(points)
 
 
-def design(target_params: int, family: Family) -> Candidate:
-    """The architecture of the family whose N is nearest a target.
+def near(target_params: float, family: Family) -> Near:
+    """The architectures within 1% of a target N, or the nearest one.
 
-    Where no untied one comes within 1%, the output head may be tied to the embedding: at small sizes
+    Where no untied one comes so close, the output head may be tied to the embedding: at small sizes
     the two tables are much of the model.
+    """
+
+    def distance(candidate: Candidate) -> float:
+        return abs(candidate.params - target_params)
+
+    nearest = []
+    for each in (family, replace(family, tied=True)):
+        within = [c for c in candidates(each) if distance(c) <= TOLERANCE * target_params]
+        if within:
+            return Near(family=each, candidates=within, within_tolerance=True)
+        nearest.append(Near(family=each, candidates=[min(candidates(each), key=distance)], within_tolerance=False))
+    return min(nearest, key=lambda n: distance(n.candidates[0]))
+
+
+def design(target_params: int, family: Family) -> ModelSpec:
+    """The architecture of the family whose N is nearest a target.
 
     Raises:
         UsageError: no architecture within 1%; the message names the nearest.
     """
-    tied = replace(family, tied=True)
-    nearest = [min(candidates(f), key=lambda c: abs(c.params - target_params)) for f in (family, tied)]
-    for candidate in nearest:
-        if abs(candidate.params - target_params) <= TOLERANCE * target_params:
-            return candidate
-    closest = min(nearest, key=lambda c: abs(c.params - target_params))
-    raise UsageError(
-        f"no {family.kind} architecture within 1% of {target_params} parameters with a vocabulary of "
-        f"{family.padded_vocab_size}: the nearest has {closest.params}"
-    )
+    found = near(target_params, family)
+    nearest = min(found.candidates, key=lambda c: abs(c.params - target_params))
+    if not found.within_tolerance:
+        raise UsageError(
+            f"no {family.kind} architecture within 1% of {target_params} parameters with a vocabulary of "
+            f"{family.padded_vocab_size}: the nearest has {nearest.params}"
+        )
+    return build(found.family, nearest.hidden_size, nearest.layer, nearest.depth)
 
 
 def build(family: Family, hidden_size: int, layer: LayerSpec, depth: int) -> ModelSpec:

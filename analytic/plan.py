@@ -17,7 +17,7 @@ from analytic.budget import (
     gpu_hours_from_usd,
     tokens_from_compute,
 )
-from analytic.design import Candidate, Family, ParamsMeasure, build, frontier, line
+from analytic.design import Candidate, Family, ParamsMeasure, build, frontier, line, near
 from analytic.errors import UsageError
 from analytic.flops import training_flops
 from analytic.params import ParameterCounts, parameter_counts
@@ -58,9 +58,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one compute budget leads to under one law: the best of the family, trained as long as it can be."""
+    """One architecture, trained for as long as compute and data allow."""
 
-    law: ScalingLaw
     candidate: Candidate
     tokens: int
     loss: float
@@ -84,19 +83,20 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """What the answer hangs on. All but `band` stand at the smooth optimum, so that small moves show.
+    """What the answer hangs on.
 
     Attributes:
-        optimum: along the family's line. laws: the same compute under every law.
-        lower_mfu, higher_price: under this law, with 10% less MFU or a 10% higher price.
-        band: the least and the most N within 0.005 nats of the plan.
+        laws: the smooth optimum of the same compute under every law.
+        lower_mfu, higher_price: the smooth optimum with 10% less MFU or a 10% higher price.
+        best_of_family: the least loss of all its architectures, however far from the optimum's N.
+        band: the least and the most N of architectures within 0.005 nats of the optimum, if any.
     """
 
-    optimum: Allocation
     laws: tuple[tuple[ScalingLaw, Allocation], ...]
     lower_mfu: Allocation
     higher_price: Allocation
-    band: tuple[int, int]
+    best_of_family: Outcome
+    band: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,23 +105,27 @@ class Plan:
 
     Attributes:
         six_nd: the optimum if training cost 6 N D, for comparison.
+        optimum: of C = f(N) D with the family's exact training FLOPs, smooth in N.
+        outcome: the architecture within 1% of that N that has the least loss; `family` is what it is of.
+        within_tolerance: whether one was that near; if not, it is the nearest there is.
         params: of the architecture, by every convention; the law sees `outcome.candidate.params`.
         epochs: over the dataset named, else None. dataset_limited: the data ran out before the money.
-        at_edge: no larger (or smaller) architecture is in the family, and the optimum may lie beyond.
     """
 
     request: Request
     option: Option
     compute_flops: Fraction
     six_nd: Allocation
+    optimum: Allocation
+    family: Family
     outcome: Outcome
+    within_tolerance: bool
     spec: ModelSpec
     params: ParameterCounts
     schedule: Schedule
     epochs: float | None
     dataset_limited: bool
     sensitivity: Sensitivity
-    at_edge: bool
     extrapolations: tuple[OutOfRange, ...]
 
     @property
@@ -146,26 +150,30 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
     option, law, data = request.market.best, request.law, request.data
     compute = compute_from_usd(request.budget_usd, option)
     family = family_for(request.family, law)
-    front = frontier(family)
-    outcome = best_of(front, law, compute, data)
-    spec = build(family, outcome.candidate.hidden_size, outcome.candidate.layer, outcome.candidate.depth)
+    best = allocate(law, compute, line(family), data)
+    found = near(best.params, family)
+    outcome = best_of(found.candidates, law, compute, data)
+    chosen = outcome.candidate
+    spec = build(found.family, chosen.hidden_size, chosen.layer, chosen.depth)
     flops_per_token = training_flops(spec, seq_len=family.seq_len, convention=family.convention).training_per_token
-    assert flops_per_token == outcome.candidate.flops_per_token  # arithmetic over depths is the formula itself
+    assert flops_per_token == chosen.flops_per_token  # arithmetic over depths is the formula itself
     used = outcome.tokens * flops_per_token
     return Plan(
         request=request,
         option=option,
         compute_flops=compute,
         six_nd=allocate(law, compute, SIX_N, data),
+        optimum=best,
+        family=found.family,
         outcome=outcome,
+        within_tolerance=found.within_tolerance,
         spec=spec,
         params=parameter_counts(spec),
         schedule=_schedule(request, option, used / compute),
         epochs=data.epochs(outcome.tokens),
         dataset_limited=outcome.tokens < tokens_from_compute(compute, flops_per_token),
-        sensitivity=_sensitivity(request, laws, compute, _band(front, outcome, compute, data)),
-        at_edge=outcome.candidate in (front[0], front[-1]),
-        extrapolations=law.outside(outcome.candidate.params, outcome.tokens, float(used)),
+        sensitivity=_sensitivity(request, laws, compute, best),
+        extrapolations=law.outside(chosen.params, outcome.tokens, float(used)),
     )
 
 
@@ -174,22 +182,23 @@ def family_for(family: Family, law: ScalingLaw) -> Family:
     return replace(family, params=LAW_MEASURE[law.n_means])
 
 
-def best_of(front: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> Outcome:
-    """The least loss that the compute buys; of equals, the smallest model."""
-    losses = frontier_losses(front, law, compute_flops, data)
-    candidate = front[min(range(len(front)), key=lambda i: (losses[i], -i))]
+def best_of(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> Outcome:
+    """The least loss that the compute buys; of equals, the smallest model.
+
+    Raises:
+        UsageError: compute for less than one token.
+    """
+    losses = [(loss, c.params, c) for c, loss in zip(of, _losses(of, law, compute_flops, data), strict=True)]
+    candidate = min(losses, key=lambda each: each[:2])[2]
     tokens = data.clip(tokens_from_compute(compute_flops, candidate.flops_per_token))
     if tokens < 1:
         raise UsageError("the budget does not pay for training on one token")
-    return Outcome(law=law, candidate=candidate, tokens=tokens, loss=law.loss(candidate.params, tokens, data.unique))
+    return Outcome(candidate=candidate, tokens=tokens, loss=law.loss(candidate.params, tokens, data.unique))
 
 
-def frontier_losses(
-    front: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit
-) -> list[float]:
-    """The loss of each architecture, trained for as long as compute and data allow."""
+def _losses(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> list[float]:
     compute, unique, most = float(compute_flops), data.unique, data.most
-    return [law.loss(c.params, min(compute / c.flops_per_token, most), unique) for c in front]
+    return [law.loss(c.params, min(compute / c.flops_per_token, most), unique) for c in of]
 
 
 def allocate(law: ScalingLaw, compute_flops: Fraction, cost: Cost, data: DataLimit) -> Allocation:
@@ -197,27 +206,22 @@ def allocate(law: ScalingLaw, compute_flops: Fraction, cost: Cost, data: DataLim
     return optimum(law, float(compute_flops), cost, data.unique, data.most)
 
 
-def _band(front: Sequence[Candidate], outcome: Outcome, compute_flops: Fraction, data: DataLimit) -> tuple[int, int]:
-    losses = frontier_losses(front, outcome.law, compute_flops, data)
-    near = [c.params for c, loss in zip(front, losses, strict=True) if loss <= outcome.loss + BAND_NATS]
-    return min(near), max(near)
-
-
 def _sensitivity(
-    request: Request, laws: Iterable[ScalingLaw], compute_flops: Fraction, band: tuple[int, int]
+    request: Request, laws: Iterable[ScalingLaw], compute_flops: Fraction, best: Allocation
 ) -> Sensitivity:
     law, data = request.law, request.data
-    lines: dict[ParamsConvention, Cost] = {}
-    for each in (law, *laws):
-        if each.n_means not in lines:
-            lines[each.n_means] = line(family_for(request.family, each))
-    own = lines[law.n_means]
+    family = family_for(request.family, law)
+    own, front = line(family), frontier(family)
+    losses = _losses(front, law, compute_flops, data)
+    near_optimum = [c.params for c, loss in zip(front, losses, strict=True) if loss <= best.loss + BAND_NATS]
     return Sensitivity(
-        optimum=allocate(law, compute_flops, own, data),
-        laws=tuple((each, allocate(each, compute_flops, lines[each.n_means], data)) for each in laws),
+        laws=tuple(
+            (each, allocate(each, compute_flops, line(family_for(request.family, each)), data)) for each in laws
+        ),
         lower_mfu=allocate(law, compute_flops * (1 - WORSE), own, data),
         higher_price=allocate(law, compute_flops / (1 + WORSE), own, data),
-        band=band,
+        best_of_family=best_of(front, law, compute_flops, data),
+        band=(min(near_optimum), max(near_optimum)) if near_optimum else None,
     )
 
 

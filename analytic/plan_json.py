@@ -17,7 +17,7 @@ from analytic.scaling import OutOfRange, ScalingLaw
 def forward_json(plan: Plan) -> dict[str, Any]:
     """What `plan.py --budget` found."""
     request, option, outcome, schedule = plan.request, plan.option, plan.outcome, plan.schedule
-    family = request.family
+    family = plan.family
     return {
         "gpu": option.gpu.key,
         "mfu": _mfu(option.mfu) | {"upper_bound": without_communication(option.mfu, schedule.num_gpus)},
@@ -36,6 +36,8 @@ def forward_json(plan: Plan) -> dict[str, Any]:
         "num_gpus": schedule.num_gpus,
         "days": None if schedule.days is None else float(schedule.days),
         "energy_kwh": float(schedule.energy_kwh),
+        "optimum": asdict(plan.optimum),
+        "within_1_percent_of_optimum": plan.within_tolerance,
         "law": _law(request.law, plan.extrapolations),
         "flops_per_token": outcome.candidate.flops_per_token,
         "attention": family.convention,
@@ -160,10 +162,11 @@ def _option(option: Option) -> dict[str, Any]:
 
 def _sensitivity(plan: Plan) -> dict[str, Any]:
     s = plan.sensitivity
+    best = s.best_of_family
     return {
-        "optimum": asdict(s.optimum),
         "laws": [{"law": law.name} | asdict(allocation) for law, allocation in s.laws],
         "lower_mfu": asdict(s.lower_mfu),
         "higher_price": asdict(s.higher_price),
-        "band": {"least_params": s.band[0], "most_params": s.band[1], "nats": BAND_NATS},
+        "best_of_family": {"params": best.candidate.params, "tokens": best.tokens, "loss": best.loss},
+        "band": None if s.band is None else {"least_params": s.band[0], "most_params": s.band[1], "nats": BAND_NATS},
     }

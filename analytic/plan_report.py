@@ -110,13 +110,17 @@ def _time(schedule: Schedule) -> str:
 
 
 def _model(plan: Plan) -> list[str]:
-    outcome, family, params = plan.outcome, plan.request.family, plan.params
+    outcome, family, params = plan.outcome, plan.family, plan.params
     layer, tokens = outcome.candidate.layer, outcome.tokens
     padding = family.padded_vocab_size - family.vocab_size
     per_token = outcome.candidate.flops_per_token
+    off = outcome.candidate.params / plan.optimum.params - 1
+    tied = "; output head tied" if family.tied else ""
+    reason = "" if plan.within_tolerance else f": the nearest that the {family.kind} family has"
     lines = [
         _row("architecture", _shape(plan.spec)),
-        _row("", f"vocabulary {family.padded_vocab_size:,}, {padding} of it padding; {layer.kind}"),
+        _row("", f"vocabulary {family.padded_vocab_size:,}, {padding} of it padding; {layer.kind}{tied}"),
+        _row("", f"N {off * 100:+.2f}% from the optimum{reason}"),
         _row("N, parameters", f"{params.total:,} ({params_text(params.total)}), from the formula"),
     ]
     if params.active != params.total:
@@ -125,13 +129,11 @@ def _model(plan: Plan) -> list[str]:
         _row("FLOPs per token, training", f"{per_token:,}, from the formula: {family.convention} attention"),
         _row("  6 N", f"{6 * params.active:,}: {_off(Fraction(6 * params.active, per_token))}"),
         _row("D, tokens", f"{tokens:,} ({params_text(tokens)}), D/N = {tokens / params.active:.2f}"),
-        _row("loss", f"{outcome.loss:.6f} nats per token, predicted by {outcome.law.name}"),
+        _row("loss", f"{outcome.loss:.6f} nats per token, predicted by {plan.request.law.name}"),
     ]
     if plan.epochs is not None:
         limited = ", which end before the money does" if plan.dataset_limited else ""
         lines.append(_row("epochs", f"{plan.epochs:.4f} over {plan.request.data.dataset_tokens:,} tokens{limited}"))
-    if plan.at_edge:
-        lines.append(_row("note", "the family ends at this architecture; the optimum may lie beyond"))
     return lines
 
 
@@ -142,19 +144,22 @@ def _shape(spec: ModelSpec) -> str:
 
 
 def _hanging(plan: Plan) -> list[str]:
-    s = plan.sensitivity
+    s, best = plan.sensitivity, plan.sensitivity.best_of_family
     header = ("what the answer hangs on", "N", "D", "loss")
     rows = [
         ("this plan's architecture", *_figures(plan.outcome.candidate.params, plan.outcome.tokens, plan.outcome.loss)),
-        ("smooth optimum, exact FLOPs", *_allocation(s.optimum)),
+        ("optimum, exact FLOPs", *_allocation(plan.optimum)),
+        ("best of the whole family", *_figures(best.candidate.params, best.tokens, best.loss)),
         ("optimum of C = 6 N D", *_allocation(plan.six_nd)),
         ("MFU 10% lower", *_allocation(s.lower_mfu)),
         ("price 10% higher", *_allocation(s.higher_price)),
         *((f"law {law.name}", *_allocation(allocation)) for law, allocation in s.laws),
     ]
-    least, most = s.band
-    band = f"every N from {params_text(least)} to {params_text(most)} is within {BAND_NATS} nats of this plan"
-    return [*table([header, *rows]), band]
+    lines = table([header, *rows])
+    if s.band is not None:
+        least, most = map(params_text, s.band)
+        lines.append(f"every N from {least} to {most} can come within {BAND_NATS} nats of the optimum")
+    return lines
 
 
 def _law_lines(plan: Plan) -> list[str]:

@@ -51,7 +51,7 @@ def plot_plan(plan: Plan, path: Path) -> None:
 
 def _frontier(axes: Axes, plan: Plan) -> None:
     sensitivity, outcome = plan.sensitivity, plan.outcome
-    least, most = sensitivity.band
+    least, most = sensitivity.band or (plan.optimum.params, plan.optimum.params)
     sizes = _spread(least / 3, most * 3, POINTS)
     top = 0.0
     for (law, optimum), (colour, dashes) in zip(sensitivity.laws, cycle(STYLES), strict=False):
@@ -60,7 +60,7 @@ def _frontier(axes: Axes, plan: Plan) -> None:
         axes.plot(sizes, losses, color=colour, linestyle=dashes, label=law.name)
         axes.plot(optimum.params, optimum.loss, marker="o", color=colour, markersize=6)
         top = max(top, optimum.loss + ABOVE_OPTIMUM_NATS)
-    band = f"within {BAND_NATS} nats ({outcome.law.name})"
+    band = f"within {BAND_NATS} nats ({plan.request.law.name})"
     axes.axvspan(least, most, color="#999999", alpha=0.22, linewidth=0, label=band)
     axes.plot(
         outcome.candidate.params, outcome.loss, "*", color=PLAN, markersize=14, linestyle="none", label="designed model"
@@ -76,7 +76,7 @@ def _frontier(axes: Axes, plan: Plan) -> None:
 
 def _contours(axes: Axes, plan: Plan) -> None:
     outcome, data = plan.outcome, plan.request.data
-    law, optimum = outcome.law, plan.sensitivity.optimum
+    law, optimum = plan.request.law, plan.optimum
     sizes = _spread(optimum.params / 12, optimum.params * 12, GRID)
     tokens = _spread(optimum.tokens / 12, optimum.tokens * 12, GRID)
     losses = [[law.loss(n, d, data.unique) for n in sizes] for d in tokens]
