@@ -7,7 +7,7 @@ width of the feed-forward network:
 - widths in multiples of 128, of 256 from 2,048 on, doubling with every octave; the feed-forward
   width likewise. Fewer, rounder sizes keep matrix products on whole tiles and heads divisible by 8;
 - a width-to-depth ratio from 100 to 132: LLaMA-65B and Llama-2-70B have 102, Llama-3.1-405B has 130
-  (arXiv:2302.13971, 2307.09288, 2407.21783); below a width of 2,048 from 64 (GPT-3's 125M and 760M).
+  (arXiv:2302.13971, 2307.09288, 2407.21783); below a width of 2,048 from 36 (Qwen3-0.6B, arXiv:2505.09388).
   Within a much wider band the loss hardly depends on it (arXiv:2001.08361, figure 5);
 - a feed-forward width from 8/3 (LLaMA) to 3.5 times the hidden size (Llama 3, Mixtral);
 - up to 8 key-value heads (arXiv:2305.13245; Llama-2-70B, Llama 3);
@@ -37,7 +37,7 @@ VOCAB_MULTIPLE = 128
 WIDTH_MULTIPLE = 128
 MAX_WIDTH = 2**15
 SMALL_WIDTH = 2048
-MIN_SMALL_WIDTH_TO_DEPTH, MIN_WIDTH_TO_DEPTH, MAX_WIDTH_TO_DEPTH = 64, 100, 132
+MIN_SMALL_WIDTH_TO_DEPTH, MIN_WIDTH_TO_DEPTH, MAX_WIDTH_TO_DEPTH = 36, 100, 132
 MIN_FFN_RATIO, MAX_FFN_RATIO = Fraction(8, 3), Fraction(7, 2)
 KV_HEADS = 8
 EXPERTS, EXPERTS_PER_TOKEN = 8, 2
