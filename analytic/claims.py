@@ -83,7 +83,7 @@ def implied_mfus(run: Run) -> list[Implied]:
     spec = run.config.spec
     readings = []
     for hours in run.hours:
-        for dtype in ("bf16", "fp8") if run.fp8 else ("bf16",):
+        for dtype in _peaks(run.fp8):
             for convention in CONVENTIONS:
                 for mtp in (False, True) if spec.mtp_layers else (False,):
                     flops = training_flops(spec, seq_len=run.seq_len, convention=convention, mtp=mtp)
@@ -116,20 +116,28 @@ def _run(path: Path, keys: Keys, hardware: Hardware) -> Run:
     entries = keys.config["hours"]
     if type(entries) is not list or not entries or any(type(entry) is not dict for entry in entries):
         keys.reject("hours", entries, "one [[hours]] table or more")
+    gpu, fp8 = hardware.find(keys.text("gpu")), keys.flag("fp8", Derived(False, "required"))
+    for dtype in _peaks(fp8):
+        gpu.peak(dtype)
     return Run(
         path=path,
         name=keys.text("name"),
         config=load(path.parent / keys.text("config")),
         tokens=keys.integer("tokens", most=MOST_TOKENS),
         seq_len=keys.integer("seq_len", most=MAX_DIMENSION),
-        gpu=hardware.find(keys.text("gpu")),
-        fp8=keys.flag("fp8", Derived(False, "required")),
+        gpu=gpu,
+        fp8=fp8,
         hours=tuple(_hours(Keys(entry)) for entry in entries),
         usd_per_gpu_hour=price,
         source=keys.text("source"),
         stated_mfu=keys.text("stated_mfu") if "stated_mfu" in keys.config else None,
         excludes=keys.text("excludes") if "excludes" in keys.config else None,
     )
+
+
+def _peaks(fp8: bool) -> tuple[str, ...]:
+    """The dtypes whose peaks a run is held against."""
+    return ("bf16", "fp8") if fp8 else ("bf16",)
 
 
 def _hours(keys: Keys) -> Hours:
