@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,21 @@ def test_nothing_off_the_frontier_is_better(law: str, compute: float, moe: bool)
         min(chosen.loss(c.params, compute / c.flops_per_token) for c in of) for of in (frontier(family), every(family))
     )
     assert on == all_of_them
+
+
+@pytest.mark.parametrize("family", [DENSE, MOE])
+def test_the_frontier_is_what_nothing_beats(family: Family) -> None:
+    front = frontier(family)
+    for larger, smaller in pairwise(front):
+        assert larger.params > smaller.params
+        assert larger.flops_per_token > smaller.flops_per_token
+    on = {f[:2] for f in front}
+    for candidate in random.Random(0).sample(every(family), 200):
+        beaten = any(
+            f.params >= candidate.params and f.flops_per_token <= candidate.flops_per_token and f[:2] != candidate[:2]
+            for f in front
+        )
+        assert beaten or candidate[:2] in on
 
 
 @pytest.mark.parametrize("family", [DENSE, MOE, Family(kind="dense", vocab_size=128_256, seq_len=8192)])

@@ -142,6 +142,18 @@ def test_forward_then_backward_is_the_same_training(
     assert backward.compute_flops == forward.compute_flops
 
 
+@settings(deadline=None, max_examples=10)
+@given(budget=st.integers(10, 10**7).map(lambda usd: usd * 1100), law=law_names)
+def test_what_the_answer_hangs_on(budget: int, law: str) -> None:
+    plan = plan_of(budget, law=law)
+    assert plan.sensitivity.lower_mfu == plan_of(budget * 9 / 10, law=law).optimum
+    assert plan.sensitivity.higher_price == plan_of(budget * 10 / 11, law=law).optimum
+    assert {each.name: found for each, found in plan.sensitivity.laws}[law] == plan.optimum
+    assert plan.sensitivity.band is not None
+    least, most = plan.sensitivity.band
+    assert least < plan.optimum.params < most
+
+
 def test_days_and_gpus_fix_each_other() -> None:
     by_gpus = plan_of(5e6, num_gpus=1000).schedule
     assert by_gpus.days == by_gpus.gpu_hours / 24_000
