@@ -99,19 +99,22 @@ def read_text(path: Path) -> str:
     """
     try:
         status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise FileError(f"{path}: a directory, expected a file such as {path / 'config.json'}")
-        if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{path}: not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_FILE_BYTES}")
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except ValueError:  # a NUL in the path itself
+        raise FileError(f"{str(path)!r}: not a path") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{path}: a directory, expected a file such as {path / 'config.json'}")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{path}: not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_FILE_BYTES}")
+    try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
-    except ValueError:  # a NUL in the path itself
-        raise FileError(f"{str(path)!r}: not a path") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
