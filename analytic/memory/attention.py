@@ -7,7 +7,8 @@ from typing import assert_never
 
 from analytic.memory import ops
 from analytic.memory.blocks import rms_norm, rotate_complex, rotate_halves, rotate_pairs
-from analytic.memory.tape import Parameter, Tape, Tensor
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Parameter, Tensor
 from analytic.spec import Attention, GroupedQueryAttention, LatentAttention
 from analytic.training import AttentionKernel, Precision, TrainingSetup
 
@@ -150,10 +151,12 @@ def _eager(
     groups = heads.num // heads.num_kv
     is_batched = setup.micro_batch > 1 and heads.num > 1 and setup.seq_len > 1
     copies_q = is_batched and heads.is_row_major
-    copies_k = copies_q and groups == 1
-    copies_v = is_batched and groups == 1
-    k = ops.repeat_heads(t, k, groups, "repeated keys")
-    v = ops.repeat_heads(t, v, groups, "repeated values")
+    is_single = heads.num_kv == 1
+    copies_repeated = is_single and groups > 1 and setup.micro_batch > 1
+    copies_k = copies_repeated or (copies_q and groups == 1)
+    copies_v = copies_repeated or (is_batched and groups == 1)
+    k = ops.repeat_heads(t, k, groups, "repeated keys", is_single=is_single)
+    v = ops.repeat_heads(t, v, groups, "repeated values", is_single=is_single)
     weights = ops.mul_constant(
         t,
         ops.bmm(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analytic.memory import ops
-from analytic.memory.tape import Parameter, Tape, Tensor
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Parameter, Tensor
 
 
 def rms_norm(t: Tape, x: Tensor, width: int, name: str) -> Tensor:

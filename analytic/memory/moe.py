@@ -12,7 +12,8 @@ from typing import assert_never
 
 from analytic.memory import ops
 from analytic.memory.blocks import gated_ffn
-from analytic.memory.tape import Parameter, Tape, Tensor
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Parameter, Tensor
 from analytic.spec import MoeFfn, Routing
 from analytic.training import Precision
 

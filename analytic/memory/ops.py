@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analytic.memory.tape import Flow, Node, Parameter, Tape, Tensor
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Flow, Node, Parameter, Tensor
 
 FP32 = 4
 INT64 = 8
@@ -143,13 +144,15 @@ def linear(
 
     Its gradient is then a view, as is that of the weight, which is saved transposed (`mm_mat2_backward`).
     """
-    flows = [] if bias is None else [Flow(bias, bias.numel * t.itemsize)]
-    flows += [
+    numel = rows * (weight.numel * rows // x.numel)
+    summed = [] if bias is None else [Flow(bias, bias.numel * t.itemsize, fresh=False, unreduced_bytes=numel * t.itemsize)]
+    flows = [
+        *summed,
         Flow(x, x.numel * x.itemsize, is_view=is_folded),
         Flow(weight, weight.numel * x.itemsize, is_view=True),
     ]
     node = t.record(weight.name, flows, saves=[x])
-    return t.new(weight.name, rows * (weight.numel * rows // x.numel), x.itemsize, node)
+    return t.new(weight.name, numel, x.itemsize, node)
 
 
 def mul_complex(t: Tape, x: Tensor, table_bytes: int, name: str) -> Tensor:
@@ -168,12 +171,12 @@ def merge_heads(t: Tape, x: Tensor, name: str, *, copies: bool) -> Tensor:
     return view(x, t.record(name, [same(x) if copies else passed(x, is_view=True)]))
 
 
-def repeat_heads(t: Tape, x: Tensor, groups: int, name: str) -> Tensor:
-    """`repeat_kv`: every head `groups` times; backward sums over them."""
+def repeat_heads(t: Tape, x: Tensor, groups: int, name: str, *, is_single: bool) -> Tensor:
+    """`repeat_kv`: every head `groups` times, a view where there is one; backward sums over them."""
     if groups == 1:
         return x
-    numel = x.numel * groups
-    return t.new(name, numel, x.itemsize, t.record(name, [same(x)]))
+    node, numel = t.record(name, [same(x)]), x.numel * groups
+    return view(x, node, numel=numel) if is_single else t.new(name, numel, x.itemsize, node)
 
 
 def attention_kernel(
