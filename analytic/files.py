@@ -1,4 +1,4 @@
-"""Files in and out: strict JSON objects read with a bound on their size, files written whole or not at all."""
+"""Files in and out: strict JSON objects and TOML tables, bounded in size; files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import os
 import stat
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from analytic.errors import FileError
 
-MAX_JSON_BYTES = 16 * 2**20  # the largest published config.json is under 1 MB
+MAX_FILE_BYTES = 16 * 2**20  # the largest published config.json is under 1 MB
 
 JsonObject = Mapping[str, Any]
 
@@ -24,13 +25,22 @@ def configs_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
+def model_config_paths() -> list[Path]:
+    """Every model configuration that is shipped, in a fixed order."""
+    return sorted((*configs_dir().glob("*_config.json"), *configs_dir().glob("models/*.json")))
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, read strictly: no duplicate key, no NaN or Infinity, UTF-8.
 
     Raises:
         FileError: naming the path and what is wrong; nothing is ever executed.
     """
-    text = _read_text(path)
+    return parse_json_object(path, read_text(path))
+
+
+def parse_json_object(path: Path, text: str) -> dict[str, Any]:
+    """The JSON object in a text, as strictly; `path` is what an error names."""
     try:
         value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -44,15 +54,34 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: JsonObject) -> None:
-    """Write an object as JSON: to a temporary file beside the target, then renamed over it."""
-    directory = path.parent
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; TOML itself refuses duplicate keys.
+
+    Raises:
+        FileError: naming the path and what is wrong.
+    """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=f".{path.name}.")
+        return tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise FileError(f"{path}: not TOML ({error})") from None
+    except RecursionError:
+        raise FileError(f"{path}: nested too deeply to be a configuration") from None
+    except ValueError as error:  # integers of thousands of digits
+        raise FileError(f"{path}: {error}") from None
+
+
+def write_json(path: Path, value: JsonObject) -> None:
+    """Write an object as JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file: to a temporary one beside the target, then renamed over it."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(value, file, indent=2, allow_nan=False)
-                file.write("\n")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
         except BaseException:
@@ -62,15 +91,20 @@ def write_json(path: Path, value: JsonObject) -> None:
         raise FileError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a regular UTF-8 file of bounded size.
+
+    Raises:
+        FileError: naming the path and what is wrong.
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise FileError(f"{path}: a directory, expected a JSON file such as {path / 'config.json'}")
+            raise FileError(f"{path}: a directory, expected a file such as {path / 'config.json'}")
         if not stat.S_ISREG(status.st_mode):
             raise FileError(f"{path}: not a regular file")
-        if status.st_size > MAX_JSON_BYTES:
-            raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_JSON_BYTES}")
+        if status.st_size > MAX_FILE_BYTES:
+            raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_FILE_BYTES}")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not UTF-8 text (byte {error.start})") from None

@@ -12,6 +12,7 @@ Attention conventions:
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -20,7 +21,6 @@ from analytic.params import (
     attention_matrices,
     dense_matrices,
     expert_matrices,
-    shared_experts,
 )
 from analytic.spec import Attention, DenseFfn, FeedForward, LayerSpec, ModelSpec, MoeFfn
 
@@ -101,8 +101,8 @@ def ffn_flops(f: FeedForward, hidden_size: int, tokens: int) -> Breakdown:
         case MoeFfn():
             visited = sum(expert_matrices(f, hidden_size, f.num_experts_per_token).values())
             result = _products({"gate": hidden_size * f.num_experts, "experts": visited}, tokens)
-            if (shared := shared_experts(f)) is not None:
-                result += ffn_flops(shared, hidden_size, tokens).under("shared_experts")
+            if f.shared is not None:
+                result += ffn_flops(f.shared, hidden_size, tokens).under("shared_experts")
             return result
         case _:
             assert_never(f)
@@ -114,13 +114,16 @@ def layer_flops(layer: LayerSpec, hidden_size: int, seq_len: int, convention: At
     return attention.under("self_attn") + ffn_flops(layer.ffn, hidden_size, seq_len).under("mlp")
 
 
-def forward_flops(spec: ModelSpec, seq_len: int, convention: AttentionConvention = "full") -> Breakdown:
-    """The whole model, one sequence, forward, by run of equal layers; without multi-token prediction."""
+def forward_flops(
+    spec: ModelSpec, seq_len: int, convention: AttentionConvention = "full", *, mtp: bool = False
+) -> Breakdown:
+    """The whole model, one sequence, forward, by run of equal layers; multi-token prediction only with `mtp`."""
     total = Breakdown("flops", {})
     for run in spec.runs:
         one = layer_flops(run.layer, spec.hidden_size, seq_len, convention)
         total += one.times(run.count).under(f"layers.{run.label}")
-    return total + head_flops(spec, seq_len)
+    total += head_flops(spec, seq_len)
+    return total + mtp_flops(spec, seq_len, convention) if mtp else total
 
 
 def head_flops(spec: ModelSpec, seq_len: int) -> Breakdown:
@@ -145,6 +148,7 @@ def training_flops(
     batch_size: int = 1,
     convention: AttentionConvention = "full",
     checkpointing: Checkpointing = "none",
+    mtp: bool = False,
 ) -> TrainingFlops:
     """One training step: forward, backward and, with every layer checkpointed, recomputation.
 
@@ -152,13 +156,13 @@ def training_flops(
     (arXiv:2001.08361, section 2.1). Attention kernels that recompute QK^T in their backward pass
     (flash) execute more; that is not model FLOPs.
     """
-    forward = forward_flops(spec, seq_len, convention).total
+    forward = forward_flops(spec, seq_len, convention, mtp=mtp).total
     recompute = executed = 0
     if checkpointing == "full":
-        for run in spec.runs:
-            one = layer_flops(run.layer, spec.hidden_size, seq_len, convention)
-            recompute += one.total * run.count
-            executed += (one.total - last_projection_flops(run.layer, one)) * run.count
+        for layer, count in Counter(spec.layers + (spec.mtp_layers if mtp else ())).items():
+            one = layer_flops(layer, spec.hidden_size, seq_len, convention)
+            recompute += one.total * count
+            executed += (one.total - last_projection_flops(layer, one)) * count
     return TrainingFlops(
         tokens=batch_size * seq_len,
         forward=forward * batch_size,

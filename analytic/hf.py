@@ -81,13 +81,13 @@ def load(path: Path) -> ModelConfig:
     """
     raw = read_json_object(path)
     try:
-        return _parse(path, raw)
+        return parse(path, Keys(raw))
     except PlannerError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _parse(path: Path, raw: Mapping[str, Any]) -> ModelConfig:
-    keys = Keys(raw)
+def parse(path: Path, keys: Keys) -> ModelConfig:
+    """Describe the model that the keys of a configuration state; errors name the key but not the path."""
     keys.require(("model_type",), "Hugging Face")
     model_type = keys.text("model_type")
     read_as = SAME_WEIGHTS_AS.get(model_type, model_type)
@@ -112,7 +112,7 @@ def _parse(path: Path, raw: Mapping[str, Any]) -> ModelConfig:
         default_seq_len=seq_len,
         seq_len_source=source,
         derived=keys.derived,
-        raw=raw,
+        raw=keys.config,
     )
 
 

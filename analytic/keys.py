@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Never
@@ -35,6 +35,12 @@ class Keys:
         if missing:
             raise FileError(f"missing {', '.join(missing)}: a {model_type} config must state {', '.join(keys)}")
 
+    def allow(self, keys: Collection[str]) -> None:
+        """Raise on a key that nothing reads: in a file of our own format it is a misspelling."""
+        for key in self.config:
+            if key not in keys:
+                raise FileError(f"{key}: no such key, expected one of {', '.join(sorted(keys))}")
+
     def reject(self, key: str, value: object, expected: str) -> Never:
         raise FileError(f"{key} = {_shown(value)}: expected {expected}")
 
@@ -59,10 +65,12 @@ class Keys:
             self.reject(key, value, "true or false")
         return value
 
-    def number(self, key: str, absent: Derived) -> float:
+    def number(self, key: str, absent: Derived | None = None, *, most: float = sys.float_info.max) -> float:
+        """A number above zero and at most `most`."""
         value = self._value(key, absent)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            self.reject(key, value, "a positive number")
+        if type(value) not in (int, float) or not 0 < value <= most:
+            bound = "" if most == sys.float_info.max else f" of at most {most:g}"
+            self.reject(key, value, f"a positive number{bound}")
         return float(value)
 
     def text(self, key: str, absent: Derived | None = None, *, among: Collection[str] = ()) -> str:

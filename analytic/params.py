@@ -31,11 +31,11 @@ class ParameterCounts:
     """What is printed of a model's parameters.
 
     Attributes:
-        total: every parameter once (a tied head once); buffers and multi-token prediction apart.
+        total: every parameter once (a tied head once); buffers apart.
         active: those that one token visits: the total less the routed experts it does not.
         embedding: token and position tables. head: an untied output head. non_embedding: the rest.
         buffers: persistent tensors that are not parameters (DeepSeek-V3's router bias).
-        mtp: multi-token-prediction layers, not in the total.
+        mtp: multi-token-prediction layers, whether or not they are in the total.
     """
 
     total: int
@@ -47,13 +47,13 @@ class ParameterCounts:
     mtp: int
 
 
-def parameter_counts(spec: ModelSpec) -> ParameterCounts:
-    """The printed figures of a model, from its terms."""
-    terms = model_params(spec)
+def parameter_counts(spec: ModelSpec, *, mtp: bool = False) -> ParameterCounts:
+    """The printed figures of a model, from its terms; with `mtp`, multi-token prediction is in the total."""
+    terms = model_params(spec, mtp=mtp)
     embedding = terms["embed_tokens"] + terms["embed_positions"]
     return ParameterCounts(
         total=terms.total,
-        active=model_params(spec, active_only=True).total,
+        active=model_params(spec, active_only=True, mtp=mtp).total,
         embedding=embedding,
         head=terms["lm_head"],
         non_embedding=terms.total - embedding - terms["lm_head"],
@@ -120,11 +120,6 @@ def dense_matrices(f: DenseFfn, hidden_size: int) -> Terms:
     return ({"gate_proj": matrix} if f.gated else {}) | {"up_proj": matrix, "down_proj": matrix}
 
 
-def shared_experts(f: MoeFfn) -> DenseFfn | None:
-    """The shared experts of an MoE as the one dense network that they are."""
-    return DenseFfn(intermediate_size=f.shared_intermediate_size) if f.shared_intermediate_size else None
-
-
 def expert_matrices(f: MoeFfn, hidden_size: int, num_experts: int) -> Terms:
     """Weights of `num_experts` routed experts: gate and up projections are one merged tensor [E, 2F, H]."""
     matrix = hidden_size * f.expert_intermediate_size
@@ -144,8 +139,8 @@ def ffn_params(f: FeedForward, hidden_size: int, *, active_only: bool = False) -
             count = f.num_experts_per_token if active_only else f.num_experts
             result = Breakdown("params", {"gate": hidden_size * f.num_experts})
             result += Breakdown("params", expert_matrices(f, hidden_size, count)).under("experts")
-            if (shared := shared_experts(f)) is not None:
-                result += ffn_params(shared, hidden_size).under("shared_experts")
+            if f.shared is not None:
+                result += ffn_params(f.shared, hidden_size).under("shared_experts")
             return result
         case _:
             assert_never(f)
@@ -162,8 +157,8 @@ def layer_params(layer: LayerSpec, hidden_size: int, *, active_only: bool = Fals
     )
 
 
-def model_params(spec: ModelSpec, *, active_only: bool = False) -> Breakdown:
-    """Parameters of the whole model, by run of equal layers; without multi-token prediction.
+def model_params(spec: ModelSpec, *, active_only: bool = False, mtp: bool = False) -> Breakdown:
+    """Parameters of the whole model, by run of equal layers; multi-token prediction only with `mtp`.
 
     `embed_positions` is the learned position table: zero, and there, under rotary embeddings.
     `lm_head` is zero where the head is tied to `embed_tokens`.
@@ -174,7 +169,8 @@ def model_params(spec: ModelSpec, *, active_only: bool = False) -> Breakdown:
         one = layer_params(run.layer, h, active_only=active_only)
         total += one.times(run.count).under(f"layers.{run.label}")
     head = 0 if spec.tie_word_embeddings else v * h
-    return total + _norms({"norm": spec.final_norm}, h) + Breakdown("params", {"lm_head": head})
+    total += _norms({"norm": spec.final_norm}, h) + Breakdown("params", {"lm_head": head})
+    return total + mtp_params(spec, active_only=active_only) if mtp else total
 
 
 def model_buffers(spec: ModelSpec) -> Breakdown:
@@ -187,7 +183,7 @@ def model_buffers(spec: ModelSpec) -> Breakdown:
     return Breakdown("params", terms)
 
 
-def mtp_params(spec: ModelSpec) -> Breakdown:
+def mtp_params(spec: ModelSpec, *, active_only: bool = False) -> Breakdown:
     """Parameters of the multi-token-prediction layers; embedding and head are the main model's.
 
     Each joins the previous hidden state with the next token's embedding, both normalized, by one
@@ -197,7 +193,7 @@ def mtp_params(spec: ModelSpec) -> Breakdown:
     total = Breakdown("params", {})
     for i, layer in enumerate(spec.mtp_layers):
         around = Breakdown("params", {"enorm": h, "hnorm": h, "eh_proj": 2 * h * h, "post_norm": h})
-        total += (around + layer_params(layer, h).under("mtp_block")).under(f"mtp.{i}")
+        total += (around + layer_params(layer, h, active_only=active_only).under("mtp_block")).under(f"mtp.{i}")
     return total
 
 

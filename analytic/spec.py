@@ -55,6 +55,12 @@ class GroupedQueryAttention:
             raise SpecError(f"num_heads = {self.num_heads}: expected a multiple of num_kv_heads = {self.num_kv_heads}")
 
     @property
+    def kind(self) -> str:
+        if self.num_kv_heads == self.num_heads:
+            return "mha"
+        return "mqa" if self.num_kv_heads == 1 else "gqa"
+
+    @property
     def score_width(self) -> int:
         """Multiply-adds of QK^T and PV for one pair of positions: heads * (d_qk + d_v)."""
         return self.num_heads * 2 * self.head_dim
@@ -84,6 +90,10 @@ class LatentAttention:
             raise SpecError(f"qk_rope_head_dim = {self.qk_rope_head_dim}: expected an even number")
 
     @property
+    def kind(self) -> str:
+        return "mla"
+
+    @property
     def qk_head_dim(self) -> int:
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
@@ -109,6 +119,10 @@ class DenseFfn:
     def __post_init__(self) -> None:
         _check_dimensions(self)
 
+    @property
+    def kind(self) -> str:
+        return "dense"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoeFfn:
@@ -132,6 +146,15 @@ class MoeFfn:
                 f"num_experts_per_token = {self.num_experts_per_token}: "
                 f"expected at most num_experts = {self.num_experts}"
             )
+
+    @property
+    def kind(self) -> str:
+        return "moe"
+
+    @property
+    def shared(self) -> DenseFfn | None:
+        """The shared experts as the one dense network that they are."""
+        return DenseFfn(intermediate_size=self.shared_intermediate_size) if self.shared_intermediate_size else None
 
 
 Attention = GroupedQueryAttention | LatentAttention
@@ -161,6 +184,11 @@ class LayerSpec:
     norm: Norm = Norm()
     norm_slots: tuple[NormSlot, ...] = (NormSlot.BEFORE_ATTENTION, NormSlot.BEFORE_FFN)
     residual_dropout: bool = False
+
+    @property
+    def kind(self) -> str:
+        """`gqa+dense`, `mla+moe` and so on, for print."""
+        return f"{self.attention.kind}+{self.ffn.kind}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

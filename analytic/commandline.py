@@ -1,0 +1,44 @@
+"""What every command shares: options that check themselves, and errors as one line with exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Never
+
+from analytic.errors import PlannerError, UsageError
+from analytic.spec import MAX_DIMENSION
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> Never:
+        raise UsageError(message)
+
+
+def positive_integer(text: str) -> int:
+    """An option's value from 1 to the largest dimension there is."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_DIMENSION:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 1 to {MAX_DIMENSION}")
+    return int(text)
+
+
+def run(program: str, command: Callable[[], int]) -> int:
+    """The exit status of `command`; an error that its user caused is one line on stderr and status 2."""
+    try:
+        status = command()
+        sys.stdout.flush()
+        return status
+    except PlannerError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

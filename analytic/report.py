@@ -1,0 +1,116 @@
+"""Text for people: the only place that rounds or picks a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from analytic.summary import Summary
+
+WIDTH = 44
+
+
+def count_text(summary: Summary) -> str:
+    """What `trainmeter-count` prints: every figure here comes from the formulas and says so."""
+    return "\n".join((*_title(summary), "", *_params(summary), "", *_flops(summary), "", *_layers(summary), ""))
+
+
+def flops_text(flops: int) -> str:
+    """FLOPs with a unit that leaves few digits before the point: 1 TFLOP is 1e12.
+
+    >>> flops_text(897_648_164_864), flops_text(29_261_612_187_648)
+    ('897.648 GFLOP', '29.262 TFLOP')
+    """
+    for exponent, prefix in ((24, "Y"), (21, "Z"), (18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if flops >= 10**exponent:
+            return f"{flops / 10**exponent:.3f} {prefix}FLOP"
+    return f"{flops} FLOP"
+
+
+def params_text(params: int) -> str:
+    """
+    >>> params_text(6_738_415_616), params_text(671_026_404_352)
+    ('6.738 B', '671.026 B')
+    """
+    for exponent, suffix in ((12, "T"), (9, "B"), (6, "M"), (3, "k")):
+        if params >= 10**exponent:
+            return f"{params / 10**exponent:.3f} {suffix}"
+    return str(params)
+
+
+def table(rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Aligned columns, the first `left` of them to the left and the rest to the right."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _line(label: str, value: int, rounded: str = "") -> str:
+    return f"{label:<{WIDTH}}{value:>30,}   {rounded}".rstrip()
+
+
+def _title(summary: Summary) -> list[str]:
+    config = summary.config
+    lines = [f"{config.name}: {len(config.spec.layers)} layers, as transformers' {config.transformers_class}"]
+    if config.model_type != config.read_as:
+        lines.append(f"model_type {config.model_type} read as {config.read_as}, whose class holds the same weights")
+    lines += [f"{key} absent: taken as {_json(d.value)}, {d.source}" for key, d in config.derived.items()]
+    lines.append("all figures from the formulas; `trainmeter-verify` proves them against the real model")
+    return lines
+
+
+def _json(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _params(summary: Summary) -> list[str]:
+    p = summary.params
+    lines = [_line("parameters", p.total, params_text(p.total))]
+    if p.active != p.total:
+        lines.append(_line("  active per token", p.active, params_text(p.active)))
+    lines += [
+        _line("  embedding, tokens and positions", p.embedding, params_text(p.embedding)),
+        _line("  output head, untied", p.head, params_text(p.head)),
+        _line("  non-embedding", p.non_embedding, params_text(p.non_embedding)),
+        _line("buffers, not parameters", p.buffers),
+    ]
+    if summary.workload.mtp:
+        lines.append(_line("multi-token prediction, included", p.mtp, params_text(p.mtp)))
+    elif p.mtp:
+        lines.append(_line("multi-token prediction, extra (--mtp)", p.mtp, params_text(p.mtp)))
+    return [*lines, "", *(_line(f"  {term}", value) for term, value in summary.param_terms.items())]
+
+
+def _flops(summary: Summary) -> list[str]:
+    f, work = summary.flops, summary.workload
+    lines = [
+        f"batch {work.batch_size:,} x {work.seq_len:,} tokens ({work.seq_len_source}), attention {work.convention}, "
+        f"checkpointing {work.checkpointing}",
+        _line("forward FLOPs", f.forward, flops_text(f.forward)),
+        _line("backward FLOPs", f.backward, flops_text(f.backward)),
+        _line("model FLOPs, forward and backward", f.model_flops, flops_text(f.model_flops)),
+        _line("  per token", f.training_per_token, flops_text(f.training_per_token)),
+    ]
+    if work.checkpointing != "none":
+        lines += [
+            _line("recomputation, textbook", f.recompute, flops_text(f.recompute)),
+            _line("recomputation, as torch executes it", f.recompute_executed, flops_text(f.recompute_executed)),
+            _line("hardware FLOPs, as executed", f.hardware_flops, flops_text(f.hardware_flops)),
+        ]
+    if summary.mtp_forward and not work.mtp:
+        extra = summary.mtp_forward
+        lines.append(_line("multi-token prediction forward, extra (--mtp)", extra, flops_text(extra)))
+    return [*lines, "", *(_line(f"  {term}", value) for term, value in summary.flop_terms.items())]
+
+
+def _layers(summary: Summary) -> list[str]:
+    header = ("layers", "kind", "parameters each", "forward FLOPs each")
+    rows = [
+        (run.label, run.layer.kind, f"{figures.params:,}", f"{figures.forward:,}")
+        for run, figures in zip(summary.config.spec.runs, summary.runs, strict=True)
+    ]
+    return table([header, *rows], left=2)

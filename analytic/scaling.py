@@ -1,0 +1,275 @@
+"""Published scaling laws: loss, compute-optimal allocation, repeated data.
+
+Every law here has the form L = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556,
+eq. 10), in nats per token. What its N counts is part of the law, and so are its citation and the
+ranges of the runs it was fitted on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from analytic.errors import FileError, PlannerError, UsageError
+from analytic.files import configs_dir, read_toml
+from analytic.keys import Derived, Keys
+
+# Muennighoff et al. 2023, arXiv:2305.16264: R_D* and R_N*, at full precision from the authors' repository.
+# R_D* is poorly identified: on their own runs the objective is flat within 0.2% from about 15 to 200.
+REPEATED_DATA_DECAY = 15.387756
+EXCESS_PARAMS_DECAY = 5.309743
+MANY_EPOCHS = 16  # beyond this their own runs did worse than the law says
+
+ParamsConvention = Literal["total", "non_embedding"]
+_CONVENTIONS = ("total", "non_embedding")
+_COEFFICIENTS = ("E", "A", "B", "alpha", "beta")
+_LOGARITHMS = ("log_E", "log_A", "log_B")
+_REQUIRED = ("citation", "alpha", "beta", "n_means", "d_means")
+_MOST_COEFFICIENT = 1e12
+_MOST_EXPONENT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """A quantity of a plan outside what the law was fitted on: an extrapolation."""
+
+    quantity: str
+    value: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingLaw:
+    """L(N, D) = E + A / N^alpha + B / D^beta.
+
+    Attributes:
+        n_means: what N counts; a planner converts with `count_params` before asking for a loss.
+        fitted: (least, most) of "params", "tokens" and "flops" of the fitted runs, where stated.
+        data_constrained: excess parameters decay too, as in the fit of arXiv:2305.16264.
+    """
+
+    name: str
+    citation: str
+    e: float
+    a: float
+    b: float
+    alpha: float
+    beta: float
+    n_means: ParamsConvention
+    d_means: str
+    fitted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    data_constrained: bool = False
+
+    @property
+    def ratio(self) -> float:
+        """G = (alpha A / (beta B))^(1 / (alpha + beta)) of arXiv:2203.15556, eq. 4."""
+        return float((self.alpha * self.a / (self.beta * self.b)) ** (1 / (self.alpha + self.beta)))
+
+    def loss(self, params: float, tokens: float, unique_tokens: float = math.inf) -> float:
+        """Nats per token after `tokens` tokens, of which `unique_tokens` are distinct.
+
+        Repeated tokens count less and less: U (1 + R* (1 - exp(-R / R*))) for R repetitions
+        (arXiv:2305.16264, eq. 6). Laws fitted on one epoch borrow R* from there.
+
+        >>> muennighoff = load_law("muennighoff")
+        >>> round(muennighoff.loss(6.34e9, 242e9, 25e9), 9)
+        2.225644089
+        """
+        n, _ = self._effective_params(params, unique_tokens)
+        d, _ = _effective(tokens, unique_tokens, REPEATED_DATA_DECAY)
+        return float(self.e + self.a * n**-self.alpha + self.b * d**-self.beta)
+
+    def slopes(self, params: float, tokens: float, unique_tokens: float = math.inf) -> tuple[float, float]:
+        """dL/d ln N and dL/d ln D."""
+        n, n_elasticity = self._effective_params(params, unique_tokens)
+        d, d_elasticity = _effective(tokens, unique_tokens, REPEATED_DATA_DECAY)
+        by_params = -self.alpha * self.a * n**-self.alpha * n_elasticity
+        return float(by_params), float(-self.beta * self.b * d**-self.beta * d_elasticity)
+
+    def outside(self, params: float, tokens: float, flops: float) -> tuple[OutOfRange, ...]:
+        """What of a plan lies outside the fitted ranges."""
+        plan = {"params": params, "tokens": tokens, "flops": flops}
+        return tuple(
+            OutOfRange(quantity, plan[quantity], least, most)
+            for quantity, (least, most) in self.fitted.items()
+            if not least <= plan[quantity] <= most
+        )
+
+    def _effective_params(self, params: float, unique_tokens: float) -> tuple[float, float]:
+        """N and d ln N' / d ln N; beyond what the unique tokens are worth, parameters decay (eq. 7)."""
+        if not self.data_constrained or unique_tokens == math.inf:
+            return params, 1.0
+        worth = self.ratio * (self.ratio * unique_tokens) ** (self.beta / self.alpha)
+        return _effective(params, worth, EXCESS_PARAMS_DECAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """How a compute budget is split: parameters (as the law counts them), tokens, and the loss."""
+
+    params: float
+    tokens: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class CostCurve:
+    """Training FLOPs per token as a smooth function of N: 6 N + k N^p.
+
+    k = 0 is C = 6 N D (arXiv:2001.08361, section 2.1); p = 0 a constant attention term; p = 2/3 the
+    attention of models of one depth-to-width ratio.
+    """
+
+    k: float = 0.0
+    p: float = 0.0
+
+    def flops_per_token(self, params: float) -> float:
+        return float(6 * params + self.k * params**self.p)
+
+    def elasticity(self, params: float) -> float:
+        """d ln f / d ln N."""
+        return float((6 * params + self.p * self.k * params**self.p) / self.flops_per_token(params))
+
+
+SIX_N = CostCurve()
+
+
+def closed_form(law: ScalingLaw, compute_flops: float) -> Allocation:
+    """The optimum of C = 6 N D with unlimited data: N = G (C/6)^(beta / (alpha + beta)) (arXiv:2203.15556, eq. 4).
+
+    >>> allocation = closed_form(load_law("exercise"), 5.616e23)
+    >>> round(allocation.params), round(allocation.tokens)
+    (47476210890, 1971513695914)
+    """
+    scale = compute_flops / 6
+    params = law.ratio * scale ** (law.beta / (law.alpha + law.beta))
+    tokens = scale ** (law.alpha / (law.alpha + law.beta)) / law.ratio
+    return Allocation(params, tokens, law.loss(params, tokens))
+
+
+def optimum(
+    law: ScalingLaw, compute_flops: float, cost: CostCurve = SIX_N, unique_tokens: float = math.inf
+) -> Allocation:
+    """The N that minimizes L(N, C / f(N)): where dL/d ln N = (d ln f / d ln N) dL/d ln D, by bisection of ln N."""
+
+    def tokens_of(params: float) -> float:
+        return compute_flops / cost.flops_per_token(params)
+
+    def descent(log_params: float) -> float:
+        params = math.exp(log_params)
+        by_params, by_tokens = law.slopes(params, tokens_of(params), unique_tokens)
+        return by_params - cost.elasticity(params) * by_tokens
+
+    low, high = 0.0, math.log(compute_flops)
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if descent(middle) < 0 else (low, middle)
+    params = math.exp(low)
+    return Allocation(params, tokens_of(params), law.loss(params, tokens_of(params), unique_tokens))
+
+
+def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
+    """The laws of a TOML file by name; by default the shipped ones.
+
+    Raises:
+        FileError: naming the path, the entry, the key and what was expected.
+    """
+    path = path or configs_dir() / "scaling_laws.toml"
+    where = "laws"
+    laws = {}
+    try:
+        file = Keys(read_toml(path))
+        file.allow(("laws",))
+        tables = file.section("laws") or Keys({})
+        for name in tables.config:
+            where = f"laws.{name}"
+            laws[name] = _law(name, tables.section(name) or Keys({}))
+    except PlannerError as error:
+        raise type(error)(f"{path}: {where}: {error}") from None
+    return laws
+
+
+def load_law(name: str) -> ScalingLaw:
+    """A shipped law by its name, or the one law of a TOML file by its path.
+
+    Raises:
+        UsageError: no such law; the message lists those there are.
+        FileError: a file that does not hold exactly one law.
+    """
+    if name.endswith(".toml"):
+        laws = load_laws(Path(name))
+        if len(laws) != 1:
+            raise FileError(f"{name}: {len(laws)} laws, expected one table [laws.NAME]")
+        return next(iter(laws.values()))
+    shipped = load_laws()
+    if name not in shipped:
+        raise UsageError(f"no scaling law {name!r}: expected one of {', '.join(shipped)}, or the path of a .toml file")
+    return shipped[name]
+
+
+def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
+    """A law from its bare coefficients E, A, B, alpha and beta; N is total parameters."""
+    keys.require(_COEFFICIENTS, "law")
+    return ScalingLaw(
+        name=name,
+        citation=citation,
+        e=keys.number("E", most=_MOST_COEFFICIENT),
+        a=keys.number("A", most=_MOST_COEFFICIENT),
+        b=keys.number("B", most=_MOST_COEFFICIENT),
+        alpha=keys.number("alpha", most=_MOST_EXPONENT),
+        beta=keys.number("beta", most=_MOST_EXPONENT),
+        n_means="total",
+        d_means="tokens seen",
+    )
+
+
+def _law(name: str, keys: Keys) -> ScalingLaw:
+    keys.require(_REQUIRED, "law")
+    keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, "fitted", "data_constrained"))
+    e, a, b = (_coefficient(keys, key) for key in ("E", "A", "B"))
+    return ScalingLaw(
+        name=name,
+        citation=keys.text("citation"),
+        e=e,
+        a=a,
+        b=b,
+        alpha=keys.number("alpha", most=_MOST_EXPONENT),
+        beta=keys.number("beta", most=_MOST_EXPONENT),
+        n_means=cast(ParamsConvention, keys.text("n_means", among=_CONVENTIONS)),
+        d_means=keys.text("d_means"),
+        fitted=_ranges(keys),
+        data_constrained=keys.flag("data_constrained", Derived(False, "a fit to single epochs")),
+    )
+
+
+def _coefficient(keys: Keys, key: str) -> float:
+    """A coefficient as printed, or from its logarithm: exactly one of the two."""
+    if (key in keys.config) == (f"log_{key}" in keys.config):
+        raise FileError(f"{key}: expected either {key} or log_{key}")
+    if key in keys.config:
+        return keys.number(key, most=_MOST_COEFFICIENT)
+    return math.exp(keys.number(f"log_{key}", most=math.log(_MOST_COEFFICIENT)))
+
+
+def _ranges(keys: Keys) -> dict[str, tuple[float, float]]:
+    section = keys.section("fitted") or Keys({})
+    section.allow(("params", "tokens", "flops"))
+    ranges = {}
+    for quantity, value in section.config.items():
+        numbers = value if type(value) is list and len(value) == 2 else [None, None]
+        if any(type(x) not in (int, float) for x in numbers) or not 0 < numbers[0] < numbers[1] < math.inf:
+            section.reject(quantity, value, "a list of two rising positive numbers")
+        ranges[quantity] = (float(numbers[0]), float(numbers[1]))
+    return ranges
+
+
+def _effective(amount: float, unique: float, decay: float) -> tuple[float, float]:
+    """What an amount is worth of which `unique` is new, and d ln worth / d ln amount (arXiv:2305.16264, eq. 5)."""
+    if amount <= unique:
+        return amount, 1.0
+    fading = math.exp((1 - amount / unique) / decay)
+    worth = unique * (1 + decay * (1 - fading))
+    return worth, amount * fading / worth

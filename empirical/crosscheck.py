@@ -1,0 +1,221 @@
+"""Analytic against empirical: every formula beside what each witness counted, down to the term."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from analytic.breakdown import Breakdown, Unit
+from analytic.flops import forward_flops, last_projection_flops, layer_flops, mtp_flops, training_flops
+from analytic.hf import ModelConfig
+from analytic.params import model_buffers, model_params, mtp_params
+from analytic.spec import LayerRun, LayerSpec, ModelSpec, MoeFfn
+from empirical import build
+from empirical.build import AttentionImplementation, Source
+from empirical.count import count_buffers, count_params
+from empirical.flops import executed_flops, flop_counter_flops, fvcore_flops
+from empirical.names import MTP, by_run, joined, term_of
+
+Instrument = Callable[[nn.Module, tuple[Tensor, ...]], dict[str, int]]
+FLOP_COUNTER: tuple[str, Instrument] = ("FlopCounterMode", flop_counter_flops)
+INSTRUMENTS: Mapping[str, Instrument] = {"fvcore x2": fvcore_flops, FLOP_COUNTER[0]: FLOP_COUNTER[1]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One figure of the formulas beside one witness's.
+
+    Attributes:
+        terms: each term that disagrees, as (formula, witness): sums that agree by cancellation fail.
+        error: why the witness could not testify (`measured` is then None): that fails, too.
+    """
+
+    model: str
+    quantity: str
+    witness: str
+    analytic: int
+    measured: int | None
+    terms: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def difference(self) -> int | None:
+        return None if self.measured is None else self.measured - self.analytic
+
+    @property
+    def status(self) -> Literal["pass", "fail"]:
+        return "fail" if self.difference != 0 or self.terms else "pass"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "quantity": self.quantity,
+            "witness": self.witness,
+            "analytic": self.analytic,
+            "measured": self.measured,
+            "difference": self.difference,
+            "status": self.status,
+            "terms": {key: list(pair) for key, pair in self.terms.items()},
+            "error": self.error,
+        }
+
+
+def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
+    """Every check of one model on the meta device, one by one as it is made.
+
+    Whole models run sdpa attention; each kind of layer runs once with sdpa and once with eager attention.
+    """
+    sources = build.sources(config)
+    real = sources[0]
+    for source in sources:
+        yield from _check_params(config, source)
+    yield from _check_forward(config, sources, seq_len)
+    yield _check_backward(config, real, seq_len)
+    first_of_kind: dict[LayerSpec, LayerRun] = {}
+    for run in config.spec.runs:
+        first_of_kind.setdefault(run.layer, run)
+    for run in first_of_kind.values():
+        for source in sources:
+            yield from _check_layer(config, run, source, seq_len)
+        yield _check_recompute(config, run, real, seq_len)
+    if config.spec.mtp_layers:
+        yield from _check_mtp(config, seq_len)
+
+
+def _check(
+    config: ModelConfig, quantity: str, witness: str, formula: Breakdown, count: Callable[[], Breakdown]
+) -> Check:
+    """Ask one witness. Whatever it fails with is its answer: one model's trouble must not hide the others'."""
+    check = functools.partial(Check, model=config.name, quantity=quantity, witness=witness, analytic=formula.total)
+    try:
+        counted = count()
+    except Exception as error:
+        return check(measured=None, error=f"{type(error).__name__}: {error}")
+    return check(measured=counted.total, terms=joined(formula, counted).differences(counted))
+
+
+def _check_params(config: ModelConfig, source: Source) -> Iterator[Check]:
+    spec = config.spec
+    counted = functools.cache(lambda: count_params(source.model(), spec, source.term))
+    active = model_params(spec, active_only=True)
+    buffers = model_buffers(spec)
+    yield _check(config, "parameters", source.title, model_params(spec), counted)
+    yield _check(config, "active parameters", source.title, active, lambda: _visited(counted(), spec))
+    yield _check(config, "buffers", source.title, buffers, lambda: count_buffers(source.model(), spec, source.term))
+
+
+def _visited(counted: Breakdown, spec: ModelSpec) -> Breakdown:
+    """The counted parameters, of the routed experts only those that one token visits."""
+    terms = dict(counted.terms)
+    for run in spec.runs:
+        if isinstance(ffn := run.layer.ffn, MoeFfn):
+            for key in (f"layers.{run.label}.mlp.experts.{name}" for name in ("gate_up_proj", "down_proj")):
+                if key in terms:
+                    terms[key] = terms[key] * ffn.num_experts_per_token // ffn.num_experts
+    return Breakdown("params", terms)
+
+
+def _check_forward(config: ModelConfig, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
+    """Whole models. fvcore's trace is slow: of whole models it takes the real one, of layers ours, too."""
+    formula = forward_flops(config.spec, seq_len)
+    ids = torch.zeros(1, seq_len, dtype=torch.long, device="meta")
+    for source in sources:
+        for counter, instrument in INSTRUMENTS.items() if source.is_real else (FLOP_COUNTER,):
+            count = functools.partial(_count_model, source, instrument, ids, config.spec)
+            yield _check(config, "forward FLOPs", f"{source.title}, {counter}", formula, count)
+
+
+def _count_model(source: Source, instrument: Instrument, ids: Tensor, spec: ModelSpec) -> Breakdown:
+    by_path = instrument(source.model(), (ids,))
+    return by_run("flops", spec, ((source.term(path), flops) for path, flops in by_path.items()))
+
+
+def _check_backward(config: ModelConfig, real: Source, seq_len: int) -> Check:
+    ids = torch.zeros(1, seq_len, dtype=torch.long, device="meta")
+    flops = training_flops(config.spec, seq_len=seq_len)
+    count = functools.partial(_count_beyond, flops.forward, real.model, ids)
+    witness = f"{real.title}, {FLOP_COUNTER[0]}"
+    return _check(config, "backward FLOPs", witness, Breakdown("flops", {"": flops.backward}), count)
+
+
+def _check_layer(config: ModelConfig, run: LayerRun, source: Source, seq_len: int) -> Iterator[Check]:
+    formula = layer_flops(run.layer, config.spec.hidden_size, seq_len, "full")
+    x = _hidden_states(config, seq_len)
+    for attention in get_args(AttentionImplementation):
+        for counter, instrument in INSTRUMENTS.items():
+            count = functools.partial(_count_layer, source, instrument, run, attention, x)
+            quantity = f"forward FLOPs, layer {run.first}, {attention}"
+            yield _check(config, quantity, f"{source.title}, {counter}", formula, count)
+
+
+def _count_layer(
+    source: Source, instrument: Instrument, run: LayerRun, attention: AttentionImplementation, x: Tensor
+) -> Breakdown:
+    by_path = instrument(source.layer(run, x.shape[1], attention), (x,))
+    return _sum("flops", ((source.layer_term(path).name, flops) for path, flops in by_path.items()))
+
+
+def _check_recompute(config: ModelConfig, run: LayerRun, real: Source, seq_len: int) -> Check:
+    """What torch's non-reentrant checkpoint executes beyond forward and backward, in training mode."""
+    formula = layer_flops(run.layer, config.spec.hidden_size, seq_len, "full")
+    x = _hidden_states(config, seq_len).requires_grad_()
+
+    def checkpointed() -> Callable[[Tensor], Tensor]:
+        layer = real.layer(run, seq_len, "sdpa").train()
+        return functools.partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
+
+    recomputed = Breakdown("flops", {"": formula.total - last_projection_flops(run.layer, formula)})
+    count = functools.partial(_count_beyond, 3 * formula.total, checkpointed, x)
+    quantity = f"executed recomputation, layer {run.first}"
+    return _check(config, quantity, f"{real.title}, {FLOP_COUNTER[0]}", recomputed, count)
+
+
+def _count_beyond(known: int, module: Callable[[], Callable[[Tensor], Tensor]], x: Tensor) -> Breakdown:
+    """What a forward and a backward pass execute beyond the FLOPs already known."""
+    forward = module()
+
+    def forward_and_backward() -> None:
+        out = forward(x)
+        out.backward(torch.empty_like(out))
+
+    return Breakdown("flops", {"": executed_flops(forward_and_backward) - known})
+
+
+def _check_mtp(config: ModelConfig, seq_len: int) -> Iterator[Check]:
+    """The multi-token-prediction layers: their parameters, and their FLOPs but for the shared head."""
+
+    def key(path: str) -> str:
+        term = term_of(path, MTP)
+        return term.under(f"mtp.{term.layer}")
+
+    def params() -> Breakdown:
+        layers = build.TransformersMtpLayers(config, seq_len)
+        return _sum("params", ((key(path), parameter.numel()) for path, parameter in layers.named_parameters()))
+
+    def flops(instrument: Instrument) -> Breakdown:
+        by_path = instrument(build.TransformersMtpLayers(config, seq_len), (_hidden_states(config, seq_len),))
+        return _sum("flops", ((key(path), count) for path, count in by_path.items()))
+
+    yield _check(config, "multi-token-prediction parameters", "transformers", mtp_params(config.spec), params)
+    formula = mtp_flops(config.spec, seq_len)
+    body = Breakdown("flops", {term: value for term, value in formula.items() if not term.endswith(".lm_head")})
+    for counter, instrument in INSTRUMENTS.items():
+        quantity = "multi-token-prediction forward FLOPs, head apart"
+        yield _check(config, quantity, f"transformers, {counter}", body, functools.partial(flops, instrument))
+
+
+def _hidden_states(config: ModelConfig, seq_len: int) -> Tensor:
+    return torch.empty(1, seq_len, config.spec.hidden_size, dtype=torch.bfloat16, device="meta")
+
+
+def _sum(unit: Unit, terms: Iterable[tuple[str, int]]) -> Breakdown:
+    total = Breakdown(unit, {})
+    for key, value in terms:
+        total += Breakdown(unit, {key: value})
+    return total
