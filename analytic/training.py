@@ -3,105 +3,79 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TypeVar
+from typing import Literal, get_args
 
 from analytic.errors import UsageError
+from analytic.flops import Checkpointing
 from analytic.spec import MAX_DIMENSION
 
-ROUNDINGS = (1, 512)
-
-
-class Precision(StrEnum):
-    """The compute dtype: that of the parameters, the activations and the gradients that autograd makes."""
-
-    FP16 = "fp16"
-    BF16 = "bf16"
-    FP32 = "fp32"
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return 4 if self is Precision.FP32 else 2
-
-
-class Optimizer(StrEnum):
-    """`torch.optim.AdamW` in one of its implementations, or no optimizer at all."""
-
-    ADAMW_FUSED = "adamw_fused"
-    ADAMW_FOREACH = "adamw_foreach"
-    NONE = "none"
-
-
-class Checkpointing(StrEnum):
-    """Which layers are wrapped in `torch.utils.checkpoint` (non-reentrant, torch's default): none, or each."""
-
-    NONE = "none"
-    FULL = "full"
-
-
-class AttentionKernel(StrEnum):
-    """`eager` in `transformers`, or one of torch's fused operators."""
-
-    EAGER = "eager"
-    FLASH = "flash"
-    CUDNN = "cudnn"
+Precision = Literal["fp16", "bf16", "fp32"]
+Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
+AttentionKernel = Literal["eager", "flash", "cudnn"]
+Rounding = Literal[1, 512]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSetup:
-    """One training step on one GPU.
+    """One training step on one GPU. Command-line strings become this, and are checked here.
 
     Attributes:
         micro_batch, seq_len: sequences in one forward pass, and tokens in each.
-        has_master_weights: an fp32 copy of the parameters and fp32 gradients, made from those in the compute
-            dtype before the optimizer step; the optimizer's states are then fp32, too.
+        precision: the type of parameters, activations and of the gradients that autograd makes.
+        has_master_weights: beside those, an fp32 copy of the parameters and fp32 gradients, which the
+            optimizer works on; its states are then fp32, too.
+        optimizer: `torch.optim.AdamW` in one of its implementations, or none.
+        checkpointing: `full` wraps each layer in `torch.utils.checkpoint`, non-reentrant as is its default.
+        attention_kernel: `transformers`' own eager attention, or one of torch's fused operators.
         is_accumulating: gradients exist already, and new ones are added to them; otherwise they are None.
-        rounding_bytes: what the allocator rounds every tensor up to: 512 on CUDA, 1 for requested bytes.
+        rounding_bytes: what the allocator rounds each tensor up to: 512 on CUDA, 1 for the bytes requested.
 
     Raises:
-        UsageError: a value out of range, or two that exclude each other.
+        UsageError: a value outside what it may be, or two that exclude each other.
     """
 
     seq_len: int
     micro_batch: int = 1
-    precision: Precision = Precision.BF16
+    precision: Precision = "bf16"
     has_master_weights: bool = False
-    optimizer: Optimizer = Optimizer.ADAMW_FUSED
-    checkpointing: Checkpointing = Checkpointing.NONE
-    attention_kernel: AttentionKernel = AttentionKernel.FLASH
+    optimizer: Optimizer = "adamw_fused"
+    checkpointing: Checkpointing = "none"
+    attention_kernel: AttentionKernel = "flash"
     is_accumulating: bool = False
-    rounding_bytes: int = 1
+    rounding_bytes: Rounding = 1
 
     def __post_init__(self) -> None:
         for name in ("seq_len", "micro_batch"):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= MAX_DIMENSION:
                 raise UsageError(f"{name} = {value!r}: expected an integer from 1 to {MAX_DIMENSION}")
-        if self.rounding_bytes not in ROUNDINGS:
-            raise UsageError(f"rounding_bytes = {self.rounding_bytes!r}: expected one of {ROUNDINGS}")
-        if self.has_master_weights and self.precision is Precision.FP32:
-            raise UsageError("has_master_weights: fp32 parameters are their own master weights")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(map(str, allowed))}")
+        if self.precision == "fp32" and self.attention_kernel != "eager":
+            raise UsageError(f"attention kernel {self.attention_kernel} takes fp16 and bf16: expected eager with fp32")
+        if self.precision == "fp32" and self.has_master_weights:
+            raise UsageError("master weights: fp32 parameters are their own")
 
     @property
     def tokens(self) -> int:
         """Tokens in one forward pass."""
         return self.micro_batch * self.seq_len
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element of the compute type."""
+        return 4 if self.precision == "fp32" else 2
 
-Choice = TypeVar("Choice", bound=StrEnum)
+    def rounded(self, size_bytes: int) -> int:
+        """What the allocator takes for a tensor of `size_bytes`."""
+        return -(-size_bytes // self.rounding_bytes) * self.rounding_bytes
 
 
-def choice(kind: type[Choice], flag: str, text: str) -> Choice:
-    """The member of a closed set that a command-line value names.
-
-    Raises:
-        UsageError: naming the flag, the value and what it may be.
-
-    >>> choice(Precision, "--dtype", "bf16")
-    <Precision.BF16: 'bf16'>
-    """
-    try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"{flag} = {text!r}: expected one of {', '.join(kind)}") from None
+_CHOICES = {
+    "precision": get_args(Precision),
+    "optimizer": get_args(Optimizer),
+    "checkpointing": get_args(Checkpointing),
+    "attention_kernel": get_args(AttentionKernel),
+    "rounding_bytes": get_args(Rounding),
+}

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from analytic.memory import ops
-from analytic.memory.blocks import rms_norm, rotate_complex, rotate_halves, rotate_pairs
+from analytic.memory.blocks import rms_norm, rotate, rotate_halves
+from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Parameter, Tensor
 from analytic.spec import Attention, GroupedQueryAttention, LatentAttention
-from analytic.training import AttentionKernel, Precision, TrainingSetup
-
-RotaryKind = str
+from analytic.training import TrainingSetup
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +22,22 @@ class Attended:
     weights: Tensor | None
 
 
-def attend(t: Tape, a: Attention, x: Tensor, setup: TrainingSetup, rotary: RotaryKind) -> Attended:
+def attend(t: Tape, a: Attention, x: Tensor, context: Context) -> Attended:
     """`self_attn.forward`, from the normalized hidden states to the output projection."""
     match a:
         case GroupedQueryAttention():
-            return _grouped_query(t, a, x, setup)
+            return _grouped_query(t, a, x, context)
         case LatentAttention():
-            return _latent(t, a, x, setup, rotary)
+            return _latent(t, a, x, context)
         case _:
             assert_never(a)
 
 
-def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, setup: TrainingSetup) -> Attended:
+def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Context) -> Attended:
     """`LlamaAttention.forward`; with norms on q and k `Qwen3Attention.forward`."""
+    setup = context.setup
     tokens, hidden_size = setup.tokens, x.numel // setup.tokens
-    is_eager = setup.attention_kernel is AttentionKernel.EAGER
+    is_eager = setup.attention_kernel == "eager"
 
     def project(part: str, heads: int, *, norm: bool, copies: bool) -> Tensor:
         name, width = f"self_attn.{part}_proj", heads * a.head_dim
@@ -49,16 +49,15 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, setup: Training
     q = project("q", a.num_heads, norm=a.qk_norm, copies=True)
     k = project("k", a.num_kv_heads, norm=a.qk_norm, copies=True)
     v = project("v", a.num_kv_heads, norm=False, copies=is_eager)
-    q_turned = rotate_halves(t, q, "q")
-    q, k = q_turned, rotate_halves(t, k, "k")
-    del q_turned
+    q, k = rotate_halves(t, q, k, context.tables)
     heads = Heads(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, is_row_major=True)
     out, weights = _kernel(t, heads, q, k, v, setup)
     return Attended(_project_out(t, out, hidden_size, has_bias=a.output_bias, tokens=tokens), weights)
 
 
-def _latent(t: Tape, a: LatentAttention, x: Tensor, setup: TrainingSetup, rotary: RotaryKind) -> Attended:
+def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attended:
     """`DeepseekV3Attention.forward` and `DeepseekV2Attention.forward`."""
+    setup = context.setup
     tokens, hidden_size = setup.tokens, x.numel // setup.tokens
     copies = a.num_heads > 1 and setup.seq_len > 1
     rope_numel = tokens * a.qk_rope_head_dim
@@ -70,13 +69,7 @@ def _latent(t: Tape, a: LatentAttention, x: Tensor, setup: TrainingSetup, rotary
     compressed = ops.linear(t, x, Parameter(name, hidden_size * width), tokens, bias=bias)
     latent, k_rot = ops.split(t, compressed, (tokens * a.kv_lora_rank, rope_numel), "kv_a: parts")
     latent = rms_norm(t, latent, a.kv_lora_rank, "self_attn.kv_a_layernorm")
-    match rotary:
-        case "complex":
-            q_rot, k_rot = rotate_complex(t, q_rot, k_rot, setup.seq_len * a.qk_rope_head_dim * ops.FP32)
-        case "pairs":
-            q_rot, k_rot = rotate_pairs(t, q_rot, k_rot)
-        case _:
-            q_rot, k_rot = rotate_halves(t, q_rot, "q"), rotate_halves(t, k_rot, "k")
+    q_rot, k_rot = rotate(t, q_rot, k_rot, context)
     query = ops.cat(t, (q_pass, q_rot), "query")
     key, v = _expand_latent(t, a, latent, k_rot, tokens, copies=copies)
     heads = Heads(a.num_heads, a.num_heads, a.qk_head_dim, a.v_head_dim, is_row_major=False)
@@ -125,11 +118,11 @@ def _kernel(
     out_numel = setup.tokens * heads.num * heads.v_dim
     statistics_bytes = setup.tokens * heads.num * ops.FP32
     match setup.attention_kernel:
-        case AttentionKernel.EAGER:
+        case "eager":
             return _eager(t, heads, q, k, v, setup)
-        case AttentionKernel.FLASH:
+        case "flash":
             state = (statistics_bytes, 16, 8)
-        case AttentionKernel.CUDNN:
+        case "cudnn":
             state = (statistics_bytes, 8, 8)
         case _:
             assert_never(setup.attention_kernel)
@@ -147,7 +140,7 @@ def _eager(
 ) -> tuple[Tensor, Tensor | None]:
     """`eager_attention_forward`: the scores of all pairs, softmax in fp32."""
     scores_numel = setup.tokens * setup.seq_len * heads.num
-    is_fused = setup.precision is Precision.FP16
+    is_fused = setup.precision == "fp16"
     groups = heads.num // heads.num_kv
     is_batched = setup.micro_batch > 1 and heads.num > 1 and setup.seq_len > 1
     copies_q = is_batched and heads.is_row_major

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from analytic.memory import ops
+from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Parameter, Tensor
+
+Tables = tuple[Tensor, ...]
 
 
 def rms_norm(t: Tape, x: Tensor, width: int, name: str) -> Tensor:
@@ -18,10 +23,29 @@ def rms_norm(t: Tape, x: Tensor, width: int, name: str) -> Tensor:
     return ops.scale(t, Parameter(name, width), ops.cast(t, normed, t.itemsize, f"{name}: normalized"), name)
 
 
-def rotate_halves(t: Tape, x: Tensor, name: str) -> Tensor:
-    """`apply_rotary_pos_emb` of Llama for one of q, k: x * cos + rotate_half(x) * sin."""
-    by_cos = ops.mul_constant(t, x, f"{name} * cos")
-    return ops.add(t, by_cos, ops.mul_constant(t, _rotate_half(t, x, name), f"{name} * sin"), f"{name}: rotated")
+def rotate(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """The rotary part of q and k, as the implementation at hand turns it."""
+    match context.implementation.rotary:
+        case "halves":
+            return rotate_halves(t, q, k, context.tables)
+        case "pairs":
+            return _rotate_pairs(t, q, k, context.tables)
+        case "complex":
+            return _rotate_complex(t, q, k, context)
+        case _:
+            assert_never(context.implementation.rotary)
+
+
+def rotate_halves(t: Tape, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+    """`apply_rotary_pos_emb` of Llama: x * cos + rotate_half(x) * sin."""
+    turned = _turn_halves(t, q, tables, "q")
+    return turned, _turn_halves(t, k, tables, "k")
+
+
+def _turn_halves(t: Tape, x: Tensor, tables: Tables, name: str) -> Tensor:
+    by_cos = ops.mul_constant(t, x, f"{name} * cos", tables[:1])
+    by_sin = ops.mul_constant(t, _rotate_half(t, x, name), f"{name} * sin", tables[1:])
+    return ops.add(t, by_cos, by_sin, f"{name}: rotated")
 
 
 def _rotate_half(t: Tape, x: Tensor, name: str) -> Tensor:
@@ -30,29 +54,34 @@ def _rotate_half(t: Tape, x: Tensor, name: str) -> Tensor:
     return ops.cat(t, (ops.neg(t, second, f"{name}: -second half"), first), f"{name}: half-turned")
 
 
-def rotate_pairs(t: Tape, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """`apply_rotary_pos_emb_interleave` of DeepSeek-V3: even and odd features turned together."""
+def _rotate_pairs(t: Tape, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+    """`apply_rotary_pos_emb_interleave` of DeepSeek-V3: even and odd features apart."""
     q1, q2 = (ops.slice_(t, q, q.numel // 2, f"q: {part} features") for part in ("even", "odd"))
     k1, k2 = (ops.slice_(t, k, k.numel // 2, f"k: {part} features") for part in ("even", "odd"))
-    return _turn_pairs(t, q1, q2, "q"), _turn_pairs(t, k1, k2, "k")
+    turned = _turn_pairs(t, q1, q2, tables, "q")
+    return turned, _turn_pairs(t, k1, k2, tables, "k")
 
 
-def _turn_pairs(t: Tape, x1: Tensor, x2: Tensor, name: str) -> Tensor:
-    def turned(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return ops.mul_constant(t, a, f"{name} * cos"), ops.mul_constant(t, b, f"{name} * sin")
+def _turn_pairs(t: Tape, x1: Tensor, x2: Tensor, tables: Tables, name: str) -> Tensor:
+    def products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.mul_constant(t, a, f"{name} * cos", tables[:1]), ops.mul_constant(t, b, f"{name} * sin", tables[1:])
 
-    even = ops.sub(t, *turned(x1, x2), f"{name}: even turned")
-    odd = ops.add(t, *turned(x2, x1), f"{name}: odd turned")
+    even = ops.sub(t, *products(x1, x2), f"{name}: even features turned")
+    odd = ops.add(t, *products(x2, x1), f"{name}: odd features turned")
     return ops.cat(t, (even, odd), f"{name}: rotated")
 
 
-def rotate_complex(t: Tape, q: Tensor, k: Tensor, table_bytes: int) -> tuple[Tensor, Tensor]:
-    """`apply_rotary_emb` of DeepSeek-V2: pairs of features as complex numbers, multiplied by a table of angles."""
+def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """`apply_rotary_emb` of DeepSeek-V2: pairs of features as complex numbers, times a table of angles."""
+    table_bytes = k.numel // context.setup.micro_batch * ops.FP32
     q32 = ops.cast(t, q, ops.FP32, "q: fp32 copy")
     k32 = ops.cast(t, k, ops.FP32, "k: fp32 copy")
-    q_out = ops.cast(t, ops.mul_complex(t, q32, table_bytes, "q * angles"), t.itemsize, "q: rotated")
-    k_out = ops.cast(t, ops.mul_complex(t, k32, table_bytes, "k * angles"), t.itemsize, "k: rotated")
-    return q_out, k_out
+    q_product = ops.mul_complex(t, q32, table_bytes, "q * angles", context.tables)
+    turned = ops.cast(t, q_product, t.itemsize, "q: rotated")
+    del q_product
+    return turned, ops.cast(
+        t, ops.mul_complex(t, k32, table_bytes, "k * angles", context.tables), t.itemsize, "k: rotated"
+    )
 
 
 def gated_ffn(t: Tape, x: Tensor, tokens: int, intermediate_size: int, name: str, *, has_bias: bool = False) -> Tensor:

@@ -7,32 +7,14 @@ that on one GPU no size depends on how evenly the router spreads them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import assert_never
 
 from analytic.memory import ops
 from analytic.memory.blocks import gated_ffn
+from analytic.memory.implementation import Context, Router
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Parameter, Tensor
 from analytic.spec import MoeFfn, Routing
-from analytic.training import Precision
-
-
-class RouterKind(StrEnum):
-    """Whose router it is: the families differ in types and temporaries."""
-
-    MIXTRAL = "mixtral"
-    QWEN3 = "qwen3_moe"
-    DEEPSEEK_V2 = "deepseek_v2"
-    DEEPSEEK_V3 = "deepseek_v3"
-
-
-@dataclass(frozen=True, slots=True)
-class Router:
-    """What of a router shapes its memory."""
-
-    kind: RouterKind
-    routing: Routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +26,11 @@ class Routed:
     indices: Tensor
 
 
-def moe_ffn(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, precision: Precision) -> Tensor:
+def moe_ffn(t: Tape, f: MoeFfn, x: Tensor, context: Context) -> Tensor:
     """`MixtralSparseMoeBlock.forward`, `DeepseekV3MoE.forward` and their like."""
-    is_shared = router.kind in (RouterKind.DEEPSEEK_V2, RouterKind.DEEPSEEK_V3)
+    tokens, is_shared = context.setup.tokens, f.shared_intermediate_size > 0
     rows = x if is_shared else ops.reshape(t, x, "mlp: rows")
-    routed = _route(t, f, ops.reshape(t, rows, "mlp.gate: rows"), tokens, router, precision)
+    routed = _route(t, f, ops.reshape(t, rows, "mlp.gate: rows"), context)
     rows = ops.reshape(t, x, "mlp: rows") if is_shared else rows
     out = ops.reshape(t, _experts(t, f, rows, tokens, routed), "mlp: by sequence")
     if not is_shared:
@@ -61,24 +43,25 @@ def moe_ffn(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, precisio
     )
 
 
-def _route(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, precision: Precision) -> Routed:
+def _route(t: Tape, f: MoeFfn, x: Tensor, context: Context) -> Routed:
+    tokens, router = context.setup.tokens, context.implementation.router
+    assert router is not None
     match router.kind:
-        case RouterKind.MIXTRAL | RouterKind.QWEN3:
-            return _softmax_router(t, f, x, tokens, router, precision)
-        case RouterKind.DEEPSEEK_V2:
+        case "mixtral" | "qwen3_moe":
+            return _softmax_router(t, f, x, tokens, router, is_fp16=context.setup.precision == "fp16")
+        case "deepseek_v2":
             return _deepseek_v2_router(t, f, x, tokens, router.routing)
-        case RouterKind.DEEPSEEK_V3:
+        case "deepseek_v3":
             return _deepseek_v3_router(t, f, x, tokens, router.routing)
         case _:
             assert_never(router.kind)
 
 
-def _softmax_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, precision: Precision) -> Routed:
+def _softmax_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, *, is_fp16: bool) -> Routed:
     """`MixtralTopKRouter.forward`, `Qwen3MoeTopKRouter.forward`: logits in the compute dtype."""
-    is_qwen = router.kind is RouterKind.QWEN3
+    is_qwen = router.kind == "qwen3_moe"
     logits = ops.linear(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens, is_folded=False)
-    is_fused = is_qwen and precision is Precision.FP16
-    scores = ops.softmax(t, logits, "mlp.gate: scores", is_fused=is_fused)
+    scores = ops.softmax(t, logits, "mlp.gate: scores", is_fused=is_qwen and is_fp16)
     weights, indices = ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
     if router.routing.normalize or not is_qwen:
         weights = ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=False)[0]
@@ -88,8 +71,7 @@ def _softmax_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, 
 
 
 def _fp32_logits(t: Tape, f: MoeFfn, x: Tensor, tokens: int) -> Tensor:
-    weight = Tensor(None, x.numel // tokens * f.num_experts, t.itemsize)
-    return ops.linear_in_fp32(t, x, Parameter("mlp.gate", weight.numel), tokens)
+    return ops.linear_in_fp32(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens)
 
 
 def _deepseek_v2_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Routing) -> Routed:

@@ -93,9 +93,9 @@ def mul(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
     return t.new(name, a.numel, a.itemsize, node)
 
 
-def mul_constant(t: Tape, x: Tensor, name: str) -> Tensor:
-    """x * c, with c a number or a table without gradient."""
-    return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)]))
+def mul_constant(t: Tape, x: Tensor, name: str, tables: Sequence[Tensor] = ()) -> Tensor:
+    """x * c, with c a number, or a table without gradient, which is saved."""
+    return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)], saves=tables))
 
 
 def add(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
@@ -138,27 +138,33 @@ def clone(t: Tape, x: Tensor, name: str) -> Tensor:
 
 
 def linear(
-    t: Tape, x: Tensor, weight: Parameter, rows: int, *, bias: Parameter | None = None, is_folded: bool = True
+    t: Tape,
+    x: Tensor,
+    weight: Parameter,
+    rows: int,
+    *,
+    bias: Parameter | None = None,
+    is_folded: bool = True,
+    name: str = "",
 ) -> Tensor:
     """x W^T + b. `is_folded`: x has batch and sequence dimensions, seen by the product as rows of one matrix.
 
-    Its gradient is then a view, as is that of the weight, which is saved transposed (`mm_mat2_backward`).
+    Its gradient is then a view, as is that of the weight, which the product takes transposed.
     """
-    numel = rows * (weight.numel * rows // x.numel)
-    summed = [] if bias is None else [Flow(bias, bias.numel * t.itemsize, fresh=False, unreduced_bytes=numel * t.itemsize)]
+    name, numel = name or weight.name, rows * (weight.numel * rows // x.numel)
     flows = [
-        *summed,
         Flow(x, x.numel * x.itemsize, is_view=is_folded),
         Flow(weight, weight.numel * x.itemsize, is_view=True),
     ]
-    node = t.record(weight.name, flows, saves=[x])
-    return t.new(weight.name, numel, x.itemsize, node)
+    if bias is not None:
+        flows.insert(0, Flow(bias, bias.numel * t.itemsize, fresh=False, unreduced_bytes=numel * t.itemsize))
+    return t.new(name, numel, x.itemsize, t.record(name, flows, saves=[x]))
 
 
-def mul_complex(t: Tape, x: Tensor, table_bytes: int, name: str) -> Tensor:
+def mul_complex(t: Tape, x: Tensor, table_bytes: int, name: str, tables: Sequence[Tensor]) -> Tensor:
     """fp32 pairs as complex numbers, times a table: backward first makes the table's conjugate."""
     flow = Flow(x, x.numel * x.itemsize, scratch=(table_bytes,))
-    return t.new(name, x.numel, x.itemsize, t.record(name, [flow]))
+    return t.new(name, x.numel, x.itemsize, t.record(name, [flow], saves=tables))
 
 
 def reshape(t: Tape, x: Tensor, name: str) -> Tensor:
@@ -304,3 +310,13 @@ def linear_in_fp32(t: Tape, x: Tensor, weight: Parameter, rows: int) -> Tensor:
 def masked_fill(t: Tape, x: Tensor, mask: Tensor, name: str) -> Tensor:
     """Saves the mask; backward fills the gradient likewise."""
     return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)], saves=[mask]))
+
+
+def nll_loss(t: Tape, x: Tensor, labels: Tensor, name: str) -> Tensor:
+    """The loss, a scalar; it saves its input, the labels and the number of tokens that count."""
+    node = t.record(name, [same(x)], saves=[x, labels])
+    loss = t.new(name, 1, FP32, node)
+    weight = t.new(f"{name}: total weight", 1, FP32)
+    if node is not None:
+        t.save(node, weight)
+    return loss

@@ -37,7 +37,7 @@ class Tape:
     Attributes:
         itemsize: bytes of an element of the compute dtype. rounding: every storage is a multiple of it.
         is_accumulating: gradients exist already, so that a new one is added and freed.
-        marks: (index into `events`, what begins there).
+        marks: (index into `events`, phase, region) where each begins.
     """
 
     def __init__(self, itemsize: int, *, rounding: int = 1, is_accumulating: bool = False) -> None:
@@ -45,7 +45,7 @@ class Tape:
         self.rounding = rounding
         self.is_accumulating = is_accumulating
         self.events: list[Event] = []
-        self.marks: list[tuple[int, str]] = []
+        self.marks: list[tuple[int, str, str]] = []
         self.gradients: list[Storage] = []
         self.is_recording = True
         self._region = ""
@@ -60,14 +60,21 @@ class Tape:
     def mark(self, phase: str, region: str) -> None:
         """From here on, events belong to a region of the model in a phase of the step."""
         self._phase, self._region = phase, region
-        self.marks.append((len(self.events), f"{phase} of {region}"))
+        self.marks.append((len(self.events), phase, region))
 
     def allocate(self, name: str, size_bytes: int, category: Category = Category.TEMPORARIES) -> Storage:
         r = self.rounding
         return Storage(self.events, Label(name, category), size_bytes if r == 1 else -(-size_bytes // r) * r)
 
-    def new(self, name: str, numel: int, itemsize: int, node: Node | None = None) -> Tensor:
-        return Tensor(self.allocate(name, numel * itemsize), numel, itemsize, node)
+    def new(
+        self,
+        name: str,
+        numel: int,
+        itemsize: int,
+        node: Node | None = None,
+        category: Category = Category.TEMPORARIES,
+    ) -> Tensor:
+        return Tensor(self.allocate(name, numel * itemsize, category), numel, itemsize, node)
 
     @property
     def is_saving(self) -> bool:
@@ -103,14 +110,14 @@ class Tape:
         else:
             slot = Saved(storage)
             if storage is not None:
-                storage.label.category = Category.ACTIVATIONS
+                storage.keep()
         node.saved.append(slot)
 
     def _restore(self, frame: Frame, storage: Storage | None) -> None:
         frame.slots[frame.filled].storage = storage
         frame.filled += 1
         if storage is not None:
-            storage.label.category = Category.ACTIVATIONS
+            storage.keep()
         if frame.filled == len(frame.slots):
             raise _AllRestored
 
@@ -118,17 +125,21 @@ class Tape:
         """Run a call saving only its input; backward runs it again first (`use_reentrant=False`)."""
         self._frame = Frame(call, x)
         if x.storage is not None:
-            x.storage.label.category = Category.ACTIVATIONS
+            x.storage.keep()
         out = call(x)
         self._frame = None
         return out
 
     # Backward
 
-    def backward(self, out: Tensor, gradient: Storage) -> None:
-        """Run every node, the latest first, beginning with the gradient of `out`."""
-        self._deliver(Flow(out, gradient.size_bytes), Gradient(gradient, gradient.size_bytes, False))
-        del gradient
+    def start_backward(self, out: Tensor, size_bytes: int) -> Storage:
+        """A gradient of `out` arrives. Whoever keeps what is returned keeps it alive."""
+        gradient = self.allocate("gradient of the output", size_bytes)
+        self._deliver(Flow(out, size_bytes), Gradient(gradient, size_bytes, False))
+        return gradient
+
+    def backward(self) -> None:
+        """Run every node, the latest first."""
         while self._nodes:
             self._run(self._nodes.pop())
 

@@ -45,6 +45,11 @@ class Storage:
     def __del__(self) -> None:
         self._events.append((self.label, -self.size_bytes))
 
+    def keep(self) -> None:
+        """It is held for backward."""
+        if self.label.category is Category.TEMPORARIES:
+            self.label.category = Category.ACTIVATIONS
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
