@@ -8,7 +8,8 @@ ranges of the runs it was fitted on.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
@@ -135,6 +136,27 @@ class CostCurve:
         return float((6 * params + self.p * self.k * params**self.p) / self.flops_per_token(params))
 
 
+@dataclass(frozen=True, slots=True)
+class TabledCost:
+    """Training FLOPs per token between exact points (N, f) of rising N: a straight line in logarithms."""
+
+    points: Sequence[tuple[float, float]]
+
+    def flops_per_token(self, params: float) -> float:
+        (n, f), _ = self._segment(params)
+        return float(f * (params / n) ** self.elasticity(params))
+
+    def elasticity(self, params: float) -> float:
+        (n, f), (next_n, next_f) = self._segment(params)
+        return math.log(next_f / f) / math.log(next_n / n)
+
+    def _segment(self, params: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The points around N; beyond the table its first or last two."""
+        after = min(max(1, bisect_right(self.points, (params, math.inf))), len(self.points) - 1)
+        return self.points[after - 1], self.points[after]
+
+
+Cost = CostCurve | TabledCost
 SIX_N = CostCurve()
 
 
@@ -152,23 +174,38 @@ def closed_form(law: ScalingLaw, compute_flops: float) -> Allocation:
 
 
 def optimum(
-    law: ScalingLaw, compute_flops: float, cost: CostCurve = SIX_N, unique_tokens: float = math.inf
+    law: ScalingLaw,
+    compute_flops: float,
+    cost: Cost = SIX_N,
+    unique_tokens: float = math.inf,
+    most_tokens: float = math.inf,
 ) -> Allocation:
-    """The N that minimizes L(N, C / f(N)): where dL/d ln N = (d ln f / d ln N) dL/d ln D, by bisection of ln N."""
+    """The N that minimizes L(N, C / f(N)): where dL/d ln N = (d ln f / d ln N) dL/d ln D.
 
-    def tokens_of(params: float) -> float:
-        return compute_flops / cost.flops_per_token(params)
+    Where that takes more than `most_tokens`, the smallest N that spends the compute on as many: a
+    smaller one would leave compute unused, a larger one is further from the optimum.
+    """
 
-    def descent(log_params: float) -> float:
-        params = math.exp(log_params)
-        by_params, by_tokens = law.slopes(params, tokens_of(params), unique_tokens)
-        return by_params - cost.elasticity(params) * by_tokens
+    def at(params: float) -> Allocation:
+        tokens = compute_flops / cost.flops_per_token(params)
+        return Allocation(params, tokens, law.loss(params, tokens, unique_tokens))
 
-    low, high = 0.0, math.log(compute_flops)
+    def descends(params: float) -> bool:
+        by_params, by_tokens = law.slopes(params, compute_flops / cost.flops_per_token(params), unique_tokens)
+        return by_params < cost.elasticity(params) * by_tokens
+
+    best = at(_switch(descends, compute_flops))
+    if best.tokens <= most_tokens:
+        return best
+    return at(_switch(lambda params: compute_flops / cost.flops_per_token(params) > most_tokens, compute_flops))
+
+
+def _switch(holds: Callable[[float], bool], most: float) -> float:
+    """Where a condition on N stops to hold, by bisection of ln N from N = 1 to `most`."""
+    low, high = 0.0, math.log(most)
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if descent(middle) < 0 else (low, middle)
-    params = math.exp(low)
-    return Allocation(params, tokens_of(params), law.loss(params, tokens_of(params), unique_tokens))
+        low, high = (middle, high) if holds(math.exp(middle)) else (low, middle)
+    return math.exp(high)
 
 
 def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
@@ -259,10 +296,13 @@ def _ranges(keys: Keys) -> dict[str, tuple[float, float]]:
     section.allow(("params", "tokens", "flops"))
     ranges = {}
     for quantity, value in section.config.items():
-        numbers = value if type(value) is list and len(value) == 2 else [None, None]
-        if any(type(x) not in (int, float) for x in numbers) or not 0 < numbers[0] < numbers[1] < math.inf:
-            section.reject(quantity, value, "a list of two rising positive numbers")
-        ranges[quantity] = (float(numbers[0]), float(numbers[1]))
+        rising = "a list of two rising positive numbers"
+        if type(value) is not list or len(value) != 2 or any(type(x) not in (int, float) for x in value):
+            section.reject(quantity, value, rising)
+        least, most = value
+        if not 0 < least < most < math.inf:
+            section.reject(quantity, value, rising)
+        ranges[quantity] = (float(least), float(most))
     return ranges
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -172,7 +173,7 @@ class Source:
     """Where modules to be counted come from: the real implementation, or ours.
 
     Attributes:
-        model: ids [1,S] -> logits. layer: hidden states [1,S,H] -> the same; both fresh, on meta.
+        model: ids [1,S] -> logits, built once. layer: hidden states [1,S,H] -> the same. Both on meta.
         names: how the implementation calls its modules, below the prefixes of our wrappers.
     """
 
@@ -201,7 +202,7 @@ def sources(config: ModelConfig) -> tuple[Source, ...]:
         names=BY_FAMILY[config.read_as],
         model_prefix="model.",
         layer_prefix="layer.",
-        model=lambda: TransformersModel(transformers_model(config)),
+        model=functools.cache(lambda: TransformersModel(transformers_model(config))),
         layer=lambda run, seq_len, attention: transformers_layer(config, run, seq_len=seq_len, attention=attention),
     )
     if not all(supported(run.layer) for run in config.spec.runs):
@@ -212,7 +213,7 @@ def sources(config: ModelConfig) -> tuple[Source, ...]:
         names=OURS,
         model_prefix="",
         layer_prefix="",
-        model=lambda: our_model(config),
+        model=functools.cache(lambda: our_model(config)),
         layer=lambda run, _, attention: our_layer(config, run, attention=attention),
     )
     return (real, ours)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -81,8 +82,7 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     for run in config.spec.runs:
         first_of_kind.setdefault(run.layer, run)
     for run in first_of_kind.values():
-        for source in sources:
-            yield from _check_layer(config, run, source, seq_len)
+        yield from _check_layer(config, run, sources, seq_len)
         yield _check_recompute(config, run, real, seq_len)
     if config.spec.mtp_layers:
         yield from _check_mtp(config, seq_len)
@@ -144,14 +144,14 @@ def _check_backward(config: ModelConfig, real: Source, seq_len: int) -> Check:
     return _check(config, "backward FLOPs", witness, Breakdown("flops", {"": flops.backward}), count)
 
 
-def _check_layer(config: ModelConfig, run: LayerRun, source: Source, seq_len: int) -> Iterator[Check]:
+def _check_layer(config: ModelConfig, run: LayerRun, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
     formula = layer_flops(run.layer, config.spec.hidden_size, seq_len, "full")
     x = _hidden_states(config, seq_len)
-    for attention in get_args(AttentionImplementation):
-        for counter, instrument in INSTRUMENTS.items():
-            count = functools.partial(_count_layer, source, instrument, run, attention, x)
-            quantity = f"forward FLOPs, layer {run.first}, {attention}"
-            yield _check(config, quantity, f"{source.title}, {counter}", formula, count)
+    cases = itertools.product(get_args(AttentionImplementation), sources, INSTRUMENTS.items())
+    for attention, source, (counter, instrument) in cases:
+        count = functools.partial(_count_layer, source, instrument, run, attention, x)
+        quantity = f"forward FLOPs, layer {run.first}, {attention}"
+        yield _check(config, quantity, f"{source.title}, {counter}", formula, count)
 
 
 def _count_layer(

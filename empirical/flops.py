@@ -30,7 +30,7 @@ with warnings.catch_warnings():
 _MOVES = frozenset(  # creating, viewing, copying and moving
     (
         "_conj", "_to_copy", "_unsafe_view", "alias", "as_strided", "arange", "cat", "clone", "copy", "detach",
-        "empty", "empty_like", "expand", "lift_fresh", "new_empty", "new_empty_strided", "new_zeros", "ones",
+        "empty", "empty_like", "expand", "lift_fresh", "new_empty", "new_empty_strided", "new_ones", "new_zeros", "ones",
         "ones_like", "repeat_interleave", "scalar_tensor", "slice", "slice_backward", "split",
         "split_with_sizes", "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as",
         "view_as_complex", "view_as_real", "zeros", "zeros_like",
@@ -38,8 +38,8 @@ _MOVES = frozenset(  # creating, viewing, copying and moving
 )
 _LOOKUPS = frozenset(  # looking up, sorting, comparing
     (
-        "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "histc", "index", "index_put",
-        "masked_fill", "scatter", "scatter_add", "sort", "topk", "tril", "triu", "where",
+        "bitwise_and", "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "gt", "histc",
+        "index", "index_put", "le", "masked_fill", "scatter", "scatter_add", "sort", "topk", "tril", "triu", "where",
     )
 )
 _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles

@@ -174,5 +174,5 @@ def test_a_bad_law_is_one_clear_line(case: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_law_lists_those_there_are() -> None:
-    with pytest.raises(PlannerError, match="no scaling law 'chinchilla'.*hoffmann.*besiroglu"):
+    with pytest.raises(PlannerError, match=r"no scaling law 'chinchilla'.*hoffmann.*besiroglu"):
         load_law("chinchilla")

@@ -1,0 +1,67 @@
+"""Text for people of what was verified and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from analytic.hardware import Hardware
+from analytic.report import flops_text, table
+from empirical.crosscheck import Check
+from empirical.probe import Probe
+
+
+def verify_text(
+    checks: Sequence[Check], probes: Sequence[Probe], hardware: Hardware, versions: Mapping[str, str]
+) -> str:
+    """What `trainmeter-verify` prints: a row for each witness, then the disagreements down to the term."""
+    failed = [check for check in checks if check.status == "fail"]
+    lines = [*_rows(checks), ""]
+    for check in failed:
+        lines += [*_failure(check), ""]
+    for probe in probes:
+        lines += [*_probe_lines(probe, hardware), ""]
+    with_versions = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines.append(f"{len(checks)} checks: {len(checks) - len(failed)} passed, {len(failed)} failed ({with_versions})")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(checks: Sequence[Check]) -> list[str]:
+    rows = [("model", "quantity", "witness", "formula", "witness says", "difference", "")]
+    previous = ("", "")
+    for check in checks:
+        model = check.model if check.model != previous[0] else ""
+        quantity = check.quantity if (check.model, check.quantity) != previous else ""
+        previous = (check.model, check.quantity)
+        measured = "-" if check.measured is None else f"{check.measured:,}"
+        difference = "-" if check.difference is None else f"{check.difference:,}"
+        rows.append((model, quantity, check.witness, f"{check.analytic:,}", measured, difference, check.status))
+    return table(rows, left=3)
+
+
+def _failure(check: Check) -> Iterator[str]:
+    yield f"FAIL {check.model}: {check.quantity}, {check.witness}"
+    if check.error:
+        yield f"  {check.error}"
+    if check.terms:
+        rows = [("  term", "formula", "witness says", "difference")]
+        rows += [(f"  {key}", f"{a:,}", f"{m:,}", f"{m - a:,}") for key, (a, m) in check.terms.items()]
+        yield from table(rows)
+
+
+def _probe_lines(probe: Probe, hardware: Hardware) -> Iterator[str]:
+    yield (
+        f"measured on {probe.device}: {probe.model}, layer {probe.layer}, {probe.dtype}, "
+        f"batch {probe.batch_size} x {probe.seq_len:,} tokens ({probe.implementation})"
+    )
+    if probe.error:
+        yield f"  {probe.error}"
+        return
+    yield f"  peak above the base of {probe.base_bytes:,} bytes: forward {probe.forward_peak_bytes:,}"
+    yield f"    forward, recomputation and backward {probe.step_peak_bytes:,}"
+    spread = f"{min(probe.step_seconds):.6f} to {max(probe.step_seconds):.6f} s"
+    yield f"  seconds a step: median {probe.median_seconds:.6f} of {len(probe.step_seconds)}, {spread}"
+    rate = probe.model_flops / probe.median_seconds
+    mfu = probe.mfu(hardware)
+    share = "no published peak for this device: no MFU" if mfu is None else f"MFU {mfu:.3f} of the dense peak"
+    work = f"{flops_text(probe.model_flops)}, full attention, recomputation not counted"
+    yield f"  {work}: {flops_text(round(rate))}/s, {share}"

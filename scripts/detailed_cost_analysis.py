@@ -1,0 +1,34 @@
+"""The original exercise in detail: every term of a configuration, or the witnesses on both of its models."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from analytic import report
+from analytic.commandline import Parser, positive_integer, run
+from analytic.exercise import analyze
+
+
+def _arguments() -> argparse.Namespace:
+    parser = Parser(prog="detailed_cost_analysis", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model_config", type=Path, metavar="PATH", help="llama or deepseek_v3")
+    what.add_argument("--validate", action="store_true", help="Llama-7B and DeepSeek-V3 against every witness")
+    parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="default: the config's own")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = _arguments()
+    if args.validate:
+        from empirical.validate import validate  # torch takes seconds to import: only where it is needed
+
+        return validate(args.seq_len)
+    sys.stdout.write(report.count_text(analyze(args.model_config, args.seq_len)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run("detailed_cost_analysis", main))

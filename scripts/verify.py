@@ -1,0 +1,11 @@
+"""Prove the formulas against the real models: the command of `trainmeter-verify`, from a checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from empirical.cli import verify
+
+if __name__ == "__main__":
+    sys.exit(verify())
