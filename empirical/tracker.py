@@ -9,7 +9,7 @@ that a training step of a full-size model is followed in seconds. It shares no c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +55,10 @@ class StorageTracker(TorchDispatchMode):
     (`csrc/autograd/FunctionsManual.cpp`, `areAnyTensorSubclassLike`).
     """
 
-    def __init__(self, rounding: int = 1) -> None:
-        """`rounding`: every storage counts as a multiple of this many bytes (512 on CUDA)."""
+    def __init__(self, device: torch.device, rounding: int = 1) -> None:
+        """Storages on other devices than `device` do not count; each that does, as a multiple of `rounding` bytes."""
         super().__init__()
+        self.device_type = device.type
         self.rounding = rounding
         self.current_bytes = 0
         self._live: dict[int, LiveTensor] = {}
@@ -73,10 +74,9 @@ class StorageTracker(TorchDispatchMode):
     def peak(self) -> TrackedPeak:
         return TrackedPeak(self._peak_bytes, self._moment, tuple(self._peak_live.values()))
 
-    def register(self, source: str, tensors: Iterable[torch.Tensor]) -> None:
-        """Count tensors that exist before the tracked code runs, under a name."""
-        for tensor in tensors:
-            self._add(tensor, source)
+    def register(self, source: str, tensor: torch.Tensor) -> None:
+        """Count a tensor that exists before the tracked code runs, under a name."""
+        self._add(tensor, source)
         self._note(source)
 
     def __torch_dispatch__(
@@ -101,7 +101,7 @@ class StorageTracker(TorchDispatchMode):
     def _add(self, tensor: torch.Tensor, source: str) -> None:
         storage = tensor.untyped_storage()
         key = id(storage)  # the storage keeps its Python object for as long as it lives
-        if key in self._references:
+        if key in self._references or tensor.device.type != self.device_type:
             return
         size_bytes = -(-storage.nbytes() // self.rounding) * self.rounding
         self._references[key] = weakref.ref(storage, self._forget(key))
