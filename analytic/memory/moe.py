@@ -101,12 +101,14 @@ def _limit_to_groups(
     del best
     group_mask = ops.constant(t, "mlp.gate: group mask", tokens * routing.num_groups, ops.FP32)
     held = [chosen, group_mask]
-    if f.num_experts > routing.num_groups:
+    if f.num_experts > routing.num_groups > 1:
         held.append(ops.constant(t, "mlp.gate: score mask", numel, ops.FP32))
     as_bool = ops.constant(t, "mlp.gate: score mask as bool", numel, 1)
     outside = ops.constant(t, "mlp.gate: outside the groups", numel, 1)
     del as_bool
     masked = ops.masked_fill(t, scores, outside, "mlp.gate: masked scores")
+    if t.is_saving:
+        held.append(outside)
     return masked, held
 
 

@@ -156,8 +156,8 @@ def linear(
         Flow(x, x.numel * x.itemsize, is_view=is_folded),
         Flow(weight, weight.numel * x.itemsize, is_view=True),
     ]
-    if bias is not None:
-        flows.insert(0, Flow(bias, bias.numel * t.itemsize, fresh=False, unreduced_bytes=numel * t.itemsize))
+    if bias is not None:  # `addmm`, which transposes the weight last, so that its gradient is done with first
+        flows = [Flow(bias, bias.numel * t.itemsize, fresh=False, unreduced_bytes=numel * t.itemsize), *flows[::-1]]
     return t.new(name, numel, x.itemsize, t.record(name, flows, saves=[x]))
 
 
@@ -172,8 +172,8 @@ def reshape(t: Tape, x: Tensor, name: str) -> Tensor:
     return view(x, t.record(name, [passed(x, is_view=True)]))
 
 
-def merge_heads(t: Tape, x: Tensor, name: str, *, copies: bool) -> Tensor:
-    """[B, S, H*D] seen as [B, H, S, D]; `copies`: its gradient comes head by head, and is copied back to rows."""
+def reordered(t: Tape, x: Tensor, name: str, *, copies: bool) -> Tensor:
+    """A view whose gradient comes in another memory layout: copied, or a view, too."""
     return view(x, t.record(name, [same(x) if copies else passed(x, is_view=True)]))
 
 
@@ -247,8 +247,9 @@ def normalize_rows(t: Tape, x: Tensor, rows: int, name: str, *, has_epsilon: boo
     if not t.is_recording:
         return x, total
     size_bytes = x.numel * x.itemsize
+    summed_bytes = size_bytes if x.numel > rows else 0
     flows = [
-        Flow(total, rows * x.itemsize, unreduced_bytes=size_bytes, scratch=(size_bytes,) * 3),
+        Flow(total, rows * x.itemsize, unreduced_bytes=summed_bytes, scratch=(size_bytes,) * 3),
         Flow(x, size_bytes),
     ]
     before = t.new(f"{name}: copy for backward", x.numel, x.itemsize)
