@@ -8,7 +8,8 @@ of the last is the same on every device, so that its code runs on a machine with
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from empirical.meta_kernels import as_on_cuda
 from empirical.programs import Named
-from empirical.tracker import StorageTracker, TrackedPeak
+from empirical.tracker import StorageTracker, TrackedEvent, TrackedPeak
+
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would log every start on stderr
 
 
 class Program(Protocol):
@@ -35,7 +39,7 @@ class Phase:
     Attributes:
         allocated_bytes: CUDA: the peak with the allocator's rounding and splitting.
         reserved_bytes: CUDA: the most that the allocator held of the device, in all.
-        tracked: the tracker: what was live at the peak.
+        tracked: the tracker: what was live at the peak. events: the tracker: every allocation and free.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Phase:
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     tracked: TrackedPeak | None = None
+    events: Sequence[TrackedEvent] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Tracked:
         self.rounding = rounding
 
     def measure(self, program: Program) -> MemoryMeasurement:
-        tracker = StorageTracker(self.device, self.rounding)
+        tracker = StorageTracker(self.device, rounding=self.rounding)
         for name, tensor in program.base():
             tracker.register(name, tensor)
         base, phases = tracker.current_bytes, []
@@ -89,11 +94,13 @@ class Tracked:
         with as_on_cuda(), tracker:
             while True:
                 tracker.reset_peak()
+                first = len(tracker.events)
                 name = next(running, None)
                 if name is None:
                     break
-                peak = tracker.peak
-                phases.append(Phase(name, peak.peak_bytes - base, tracker.current_bytes - base, tracked=peak))
+                peak, events = tracker.peak, tracker.events[first:]
+                end_bytes = tracker.current_bytes - base
+                phases.append(Phase(name, peak.peak_bytes - base, end_bytes, tracked=peak, events=events))
         program.reset()
         return MemoryMeasurement(self.name, base, tuple(phases))
 

@@ -102,8 +102,8 @@ def _materialized(module: nn.Module, device: Device) -> nn.Module:
 class LayerProgram:
     """One layer: forward without gradients, forward as in training, backward.
 
-    Its phases are `forward_transient`, `saved` (when it ends, what is saved is live, the output is not)
-    and `backward_peak`.
+    Its phases are `forward_transient` (when it ends, the output is live), `released` (the output goes),
+    `saved` (when it ends, what is saved is live, the output is not) and `backward_peak`.
     """
 
     layer: nn.Module
@@ -142,6 +142,7 @@ class LayerProgram:
             out = self._call(self.x)
         yield "forward_transient"
         del out
+        yield "released"
         if self.setup.checkpointing == "full":
             out = checkpoint(self._call, self.x, use_reentrant=False, preserve_rng_state=False)
         else:
@@ -206,8 +207,8 @@ class StepProgram:
         loss = self.model(**self.inputs, use_cache=False).loss
         yield "forward"
         loss.backward()
-        yield "backward"
         del loss
+        yield "backward"
         for master, parameter in zip(self.masters, self.model.parameters(), strict=bool(self.masters)):
             master.grad = parameter.grad.float()
             parameter.grad = None

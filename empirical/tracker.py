@@ -28,12 +28,18 @@ _IN_PLACE_IN_BACKWARD = {
 
 @dataclass(frozen=True, slots=True)
 class LiveTensor:
-    """One storage that was live at a peak: where it came from (an operator, or what the caller named it)."""
+    """One storage: where it came from (an operator, or what the caller named it), and the first tensor on it."""
 
     source: str
     shape: tuple[int, ...]
     dtype: str
     size_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.source} {list(self.shape)} {self.dtype}"
+
+
+TrackedEvent = tuple[LiveTensor, int]  # the storage, and its bytes: positive where allocated, negative where freed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,16 @@ class StorageTracker(TorchDispatchMode):
     (`csrc/autograd/FunctionsManual.cpp`, `areAnyTensorSubclassLike`).
     """
 
-    def __init__(self, device: torch.device, rounding: int = 1) -> None:
-        """Storages on other devices than `device` do not count; each that does, as a multiple of `rounding` bytes."""
+    def __init__(self, device: torch.device, *, rounding: int = 1, is_in_place: bool = True) -> None:
+        """Storages on other devices than `device` do not count; each that does, as a multiple of `rounding` bytes.
+
+        `is_in_place` False: leave what autograd does under a dispatch mode as it is.
+        """
         super().__init__()
         self.device_type = device.type
         self.rounding = rounding
+        self.is_in_place = is_in_place
+        self.events: list[TrackedEvent] = []
         self.current_bytes = 0
         self._live: dict[int, LiveTensor] = {}
         self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
@@ -86,10 +97,10 @@ class StorageTracker(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if self._engine_would_add_in_place(func, args, kwargs):
-            return args[0].add_(args[1])
-        if func in _IN_PLACE_IN_BACKWARD and torch._C._current_graph_task_id() != -1:
-            func = _IN_PLACE_IN_BACKWARD[func]
+        if self.is_in_place and torch._C._current_graph_task_id() != -1:
+            if self._engine_would_add_in_place(func, args, kwargs):
+                return args[0].add_(args[1])
+            func = _IN_PLACE_IN_BACKWARD.get(func, func)
         out = func(*args, **(kwargs or {}))
         name = str(func)
         for tensor in tree_iter(out):
@@ -105,13 +116,17 @@ class StorageTracker(TorchDispatchMode):
             return
         size_bytes = -(-storage.nbytes() // self.rounding) * self.rounding
         self._references[key] = weakref.ref(storage, self._forget(key))
-        self._live[key] = LiveTensor(source, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), size_bytes)
+        live = LiveTensor(source, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), size_bytes)
+        self._live[key] = live
+        self.events.append((live, size_bytes))
         self.current_bytes += size_bytes
 
     def _forget(self, key: int) -> Callable[[object], None]:
         def forget(_: object) -> None:
             del self._references[key]
-            self.current_bytes -= self._live.pop(key).size_bytes
+            live = self._live.pop(key)
+            self.events.append((live, -live.size_bytes))
+            self.current_bytes -= live.size_bytes
 
         return forget
 
@@ -120,7 +135,7 @@ class StorageTracker(TorchDispatchMode):
             self._peak_bytes, self._moment, self._peak_live = self.current_bytes, moment, dict(self._live)
 
     def _engine_would_add_in_place(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> bool:
-        if func is not aten.add.Tensor or kwargs or torch._C._current_graph_task_id() == -1:
+        if func is not aten.add.Tensor or kwargs:
             return False
         first, second = args
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from analytic.memory import ops
@@ -11,9 +12,6 @@ from analytic.memory.tensors import Category
 from analytic.params import layer_params
 from analytic.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 from analytic.training import TrainingSetup
-
-Tensors = Iterator[tuple[str, int, int]]  # name, elements of one, how many there are
-
 
 def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup) -> Live:
     """What the figures of a single layer stand on: its parameters (and gradients), input, tables, mask."""
@@ -36,7 +34,7 @@ def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementatio
 def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
     """What a training step stands on: parameters, gradients if there are any, optimizer states, token ids."""
     live: Live = Live()
-    for name, numel, count in model_tensors(spec):
+    for (name, numel), count in Counter(model_tensors(spec)).items():
         one = setup.rounded(numel * setup.itemsize)
         live[Category.PARAMETERS, name] += one * count
         if setup.is_accumulating:
@@ -51,16 +49,17 @@ def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
     return live
 
 
-def model_tensors(spec: ModelSpec) -> Tensors:
-    """Every parameter tensor, by name within its layer, in the order of `model.parameters()`."""
+def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:
+    """Every parameter tensor: its name within its layer, and its elements; layer by layer."""
     table = spec.vocab_size * spec.hidden_size
-    yield "embed_tokens", table, 1
+    yield "embed_tokens", table
     for run in spec.runs:
-        for name, numel in layer_params(run.layer, spec.hidden_size).items():
-            yield name, numel, run.count
-    yield "norm", spec.hidden_size, 1
+        terms = tuple(layer_params(run.layer, spec.hidden_size).items())
+        for _ in range(run.count):
+            yield from terms
+    yield "norm", spec.hidden_size
     if not spec.tie_word_embeddings:
-        yield "lm_head", table, 1
+        yield "lm_head", table
 
 
 def optimizer_itemsize(setup: TrainingSetup) -> int:
@@ -105,7 +104,7 @@ def _layer_buffers(layer: LayerSpec) -> Iterator[tuple[str, int]]:
         yield "mlp.gate.e_score_correction_bias", layer.ffn.num_experts
 
 
-def _model_buffers(spec: ModelSpec, setup: TrainingSetup) -> Tensors:
+def _model_buffers(spec: ModelSpec, setup: TrainingSetup) -> Iterator[tuple[str, int, int]]:
     """Router biases in the compute type, as `from_config` builds them, and the rotary frequencies, twice."""
     for run in spec.runs:
         for name, numel in _layer_buffers(run.layer):

@@ -97,6 +97,13 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
     )
 
 
+def step_events(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Event]:
+    """Forward and backward of every layer, in full; above the base."""
+    for segment in _passes(spec, implementation, setup):
+        for _ in range(segment.count):
+            yield from segment.events
+
+
 def _sum(live: Live, more: Live, times: int, rest: Live | None = None) -> Live:
     result = Live(live)
     for key, size_bytes in more.items():
@@ -124,18 +131,17 @@ def _optimizer(spec: ModelSpec, setup: TrainingSetup) -> Iterator[Segment]:
     match setup.optimizer:
         case "adamw_foreach":
             itemsize = optimizer_itemsize(setup)
-            copies = sum(setup.rounded(numel * itemsize) * count for _, numel, count in tensors)
+            copies = sum(setup.rounded(numel * itemsize) for _, numel in tensors)
             label = Label("exp_avg_sq_sqrt", Category.TEMPORARIES)
             yield Segment("optimizer step", "", 0, 1, [(label, copies), (label, -copies)])
         case "adamw_fused" | "none":
             return
 
 
-def _to_fp32(tensors: list[tuple[str, int, int]], setup: TrainingSetup) -> list[Event]:
+def _to_fp32(tensors: list[tuple[str, int]], setup: TrainingSetup) -> list[Event]:
     """Each gradient cast to fp32 in the order of the parameters, and freed."""
     events: list[Event] = []
-    for name, numel, count in tensors:
-        new = Label(f"{name}.grad in fp32", Category.GRADIENTS), setup.rounded(numel * ops.FP32)
-        old = Label(f"{name}.grad", Category.GRADIENTS), -setup.rounded(numel * setup.itemsize)
-        events += [new, old] * count
+    for name, numel in tensors:
+        events.append((Label(f"{name}.grad in fp32", Category.GRADIENTS), setup.rounded(numel * ops.FP32)))
+        events.append((Label(f"{name}.grad", Category.GRADIENTS), -setup.rounded(numel * setup.itemsize)))
     return events
