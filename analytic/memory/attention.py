@@ -1,0 +1,175 @@
+"""Attention as `transformers` runs it: what is live while one layer attends, and what it leaves for backward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from analytic.memory import ops
+from analytic.memory.blocks import rms_norm, rotate, rotate_halves
+from analytic.memory.implementation import Context
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Parameter, Tensor
+from analytic.spec import Attention, GroupedQueryAttention, LatentAttention
+from analytic.training import TrainingSetup
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """What attention returns. `weights`: under eager attention the layer holds them until it returns."""
+
+    output: Tensor
+    weights: Tensor | None
+
+
+def attend(t: Tape, a: Attention, x: Tensor, context: Context) -> Attended:
+    """`self_attn.forward`, from the normalized hidden states to the output projection."""
+    match a:
+        case GroupedQueryAttention():
+            return _grouped_query(t, a, x, context)
+        case LatentAttention():
+            return _latent(t, a, x, context)
+        case _:
+            assert_never(a)
+
+
+def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Context) -> Attended:
+    """`LlamaAttention.forward`; with norms on q and k `Qwen3Attention.forward`."""
+    setup = context.setup
+    tokens, hidden_size = setup.tokens, x.numel // setup.tokens
+    is_eager = setup.attention_kernel == "eager"
+
+    def project(part: str, heads: int, *, norm: bool, copies: bool) -> Tensor:
+        name, width = f"self_attn.{part}_proj", heads * a.head_dim
+        bias = Parameter(f"{name}.bias", width) if a.qkv_bias else None
+        out = ops.linear(t, x, Parameter(name, hidden_size * width), tokens, bias=bias)
+        out = ops.reordered(t, out, name, copies=copies and heads > 1 and setup.seq_len > 1)
+        return rms_norm(t, out, a.head_dim, f"self_attn.{part}_norm") if norm else out
+
+    q = project("q", a.num_heads, norm=a.qk_norm, copies=True)
+    k = project("k", a.num_kv_heads, norm=a.qk_norm, copies=True)
+    v = project("v", a.num_kv_heads, norm=False, copies=is_eager)
+    q, k = rotate_halves(t, q, k, context.tables)
+    heads = Heads(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, is_row_major=True)
+    out, weights = _kernel(t, heads, q, k, v, setup)
+    return Attended(_project_out(t, out, hidden_size, has_bias=a.output_bias, tokens=tokens), weights)
+
+
+def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attended:
+    """`DeepseekV3Attention.forward` and `DeepseekV2Attention.forward`."""
+    setup = context.setup
+    tokens, hidden_size = setup.tokens, x.numel // setup.tokens
+    copies = a.num_heads > 1 and setup.seq_len > 1
+    rope_numel = tokens * a.qk_rope_head_dim
+    q = ops.reordered(t, _latent_queries(t, a, x, tokens), "self_attn.q_proj", copies=copies)
+    q_pass, q_rot = ops.split(t, q, (tokens * a.num_heads * a.qk_nope_head_dim, rope_numel * a.num_heads), "q: parts")
+
+    name, width = "self_attn.kv_a_proj_with_mqa", a.kv_lora_rank + a.qk_rope_head_dim
+    bias = Parameter(f"{name}.bias", width) if a.bias else None
+    compressed = ops.linear(t, x, Parameter(name, hidden_size * width), tokens, bias=bias)
+    latent, k_rot = ops.split(t, compressed, (tokens * a.kv_lora_rank, rope_numel), "kv_a: parts")
+    latent = rms_norm(t, latent, a.kv_lora_rank, "self_attn.kv_a_layernorm")
+    q_rot, k_rot = rotate(t, q_rot, k_rot, context)
+    query = ops.cat(t, (q_pass, q_rot), "query")
+    key, v = _expand_latent(t, a, latent, k_rot, tokens, copies=copies)
+    heads = Heads(a.num_heads, a.num_heads, a.qk_head_dim, a.v_head_dim, is_row_major=False)
+    out, weights = _kernel(t, heads, query, key, v, setup)
+    return Attended(_project_out(t, out, hidden_size, has_bias=a.bias, tokens=tokens), weights)
+
+
+def _latent_queries(t: Tape, a: LatentAttention, x: Tensor, tokens: int) -> Tensor:
+    hidden_size, width = x.numel // tokens, a.num_heads * a.qk_head_dim
+    if a.q_lora_rank is None:
+        return ops.linear(t, x, Parameter("self_attn.q_proj", hidden_size * width), tokens)
+    bias = Parameter("self_attn.q_a_proj.bias", a.q_lora_rank) if a.bias else None
+    down = ops.linear(t, x, Parameter("self_attn.q_a_proj", hidden_size * a.q_lora_rank), tokens, bias=bias)
+    normed = rms_norm(t, down, a.q_lora_rank, "self_attn.q_a_layernorm")
+    del down
+    return ops.linear(t, normed, Parameter("self_attn.q_b_proj", a.q_lora_rank * width), tokens)
+
+
+def _expand_latent(
+    t: Tape, a: LatentAttention, latent: Tensor, k_rot: Tensor, tokens: int, *, copies: bool
+) -> tuple[Tensor, Tensor]:
+    """`expand_kv`: keys are written part by part into a new tensor, values stay a view."""
+    parts = tokens * a.num_heads * a.qk_nope_head_dim, tokens * a.num_heads * a.v_head_dim
+    weight = Parameter("self_attn.kv_b_proj", a.kv_lora_rank * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim))
+    kv = ops.reordered(t, ops.linear(t, latent, weight, tokens), weight.name, copies=copies)
+    k_pass, v = ops.split(t, kv, parts, "kv_b: parts")
+    k_rot = ops.expand_heads(t, k_rot, a.num_heads, "k: shared rotary part")
+    return ops.write_parts(t, k_pass, k_rot, "key"), v
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Shapes at the attention kernel. `is_row_major`: q, k, v lie in memory token by token, not head by head."""
+
+    num: int
+    num_kv: int
+    qk_dim: int
+    v_dim: int
+    is_row_major: bool
+
+
+def _kernel(
+    t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup
+) -> tuple[Tensor, Tensor | None]:
+    """The attention function: its output, token by token, and the weights it returns."""
+    out_numel = setup.tokens * heads.num * heads.v_dim
+    statistics_bytes = setup.tokens * heads.num * ops.FP32
+    match setup.attention_kernel:
+        case "eager":
+            return _eager(t, heads, q, k, v, setup)
+        case "flash":
+            state = (statistics_bytes, 16, 8)
+        case "cudnn":
+            state = (statistics_bytes, 8, 8)
+        case _:
+            assert_never(setup.attention_kernel)
+    out = ops.attention_kernel(t, q, k, v, out_numel=out_numel, state_bytes=state, name="attention")
+    return _to_rows(t, out, heads.num > 1 and setup.seq_len > 1 and not heads.is_row_major), None
+
+
+def _to_rows(t: Tape, out: Tensor, copies: bool) -> Tensor:
+    """`transpose(1, 2).contiguous()`"""
+    return ops.clone(t, out, "attention: output by token") if copies else out
+
+
+def _eager(
+    t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup
+) -> tuple[Tensor, Tensor | None]:
+    """`eager_attention_forward`: the scores of all pairs, softmax in fp32."""
+    scores_numel = setup.tokens * setup.seq_len * heads.num
+    is_fused = setup.precision == "fp16"
+    groups = heads.num // heads.num_kv
+    is_batched = setup.micro_batch > 1 and heads.num > 1 and setup.seq_len > 1
+    copies_q = is_batched and heads.is_row_major
+    is_single = heads.num_kv == 1
+    copies_repeated = is_single and groups > 1 and setup.micro_batch > 1
+    copies_k = copies_repeated or (copies_q and groups == 1)
+    copies_v = copies_repeated or (is_batched and groups == 1)
+    k = ops.repeat_heads(t, k, groups, "repeated keys", is_single=is_single)
+    v = ops.repeat_heads(t, v, groups, "repeated values", is_single=is_single)
+    weights = ops.mul_constant(
+        t,
+        ops.bmm(
+            t,
+            ops.clone(t, q, "q by head") if copies_q else q,
+            ops.clone(t, k, "k by head") if copies_k else k,
+            scores_numel,
+            "scores",
+        ),
+        "scores * scaling",
+    )
+    weights = ops.add_constant(t, weights, "scores + mask")
+    weights = ops.cast(t, ops.softmax(t, weights, "softmax", is_fused=is_fused), t.itemsize, "attention weights")
+    numel = setup.tokens * heads.num * heads.v_dim
+    out = ops.bmm(t, weights, ops.clone(t, v, "v by head") if copies_v else v, numel, "attention output by head")
+    out = ops.reordered(t, out, "attention output by head", copies=is_batched)
+    return _to_rows(t, out, heads.num > 1 and setup.seq_len > 1), weights
+
+
+def _project_out(t: Tape, x: Tensor, hidden_size: int, *, has_bias: bool, tokens: int) -> Tensor:
+    weight = Parameter("self_attn.o_proj", x.numel // tokens * hidden_size)
+    bias = Parameter("self_attn.o_proj.bias", hidden_size) if has_bias else None
+    return ops.linear(t, x, weight, tokens, bias=bias)

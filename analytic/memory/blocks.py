@@ -1,0 +1,107 @@
+"""Norms, rotary embeddings and dense feed-forward networks as `transformers` runs them."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from analytic.memory import ops
+from analytic.memory.implementation import Context
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Parameter, Tensor
+
+Tables = tuple[Tensor, ...]
+
+
+def rms_norm(t: Tape, x: Tensor, width: int, name: str) -> Tensor:
+    """`LlamaRMSNorm.forward`, and its copies in every family: in fp32, then scaled in the compute dtype."""
+    x32 = ops.cast(t, x, ops.FP32, f"{name}: fp32 copy")
+    rows = x.numel // width
+    variance = ops.mean(t, ops.pow2(t, x32, f"{name}: square"), rows, f"{name}: variance")
+    inverse = ops.rsqrt(t, ops.add_constant(t, variance, f"{name}: variance + eps"), f"{name}: rsqrt")
+    normed = ops.mul_rows(t, x32, inverse, f"{name}: normalized in fp32")
+    del x32, inverse
+    return ops.scale(t, Parameter(name, width), ops.cast(t, normed, t.itemsize, f"{name}: normalized"), name)
+
+
+def rotate(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """The rotary part of q and k, as the implementation at hand turns it."""
+    match context.implementation.rotary:
+        case "halves":
+            return rotate_halves(t, q, k, context.tables)
+        case "pairs":
+            return _rotate_pairs(t, q, k, context.tables)
+        case "complex":
+            return _rotate_complex(t, q, k, context)
+        case _:
+            assert_never(context.implementation.rotary)
+
+
+def rotate_halves(t: Tape, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+    """`apply_rotary_pos_emb` of Llama: x * cos + rotate_half(x) * sin."""
+    turned = _turn_halves(t, q, tables, "q")
+    return turned, _turn_halves(t, k, tables, "k")
+
+
+def _turn_halves(t: Tape, x: Tensor, tables: Tables, name: str) -> Tensor:
+    by_cos = ops.mul_constant(t, x, f"{name} * cos", tables[:1])
+    by_sin = ops.mul_constant(t, _rotate_half(t, x, name), f"{name} * sin", tables[1:])
+    return ops.add(t, by_cos, by_sin, f"{name}: rotated")
+
+
+def _rotate_half(t: Tape, x: Tensor, name: str) -> Tensor:
+    first = ops.slice_(t, x, x.numel // 2, f"{name}: first half")
+    second = ops.slice_(t, x, x.numel // 2, f"{name}: second half")
+    return ops.cat(t, (ops.neg(t, second, f"{name}: -second half"), first), f"{name}: half-turned")
+
+
+def _rotate_pairs(t: Tape, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+    """`apply_rotary_pos_emb_interleave` of DeepSeek-V3: even and odd features apart."""
+    q1, q2 = (ops.slice_(t, q, q.numel // 2, f"q: {part} features") for part in ("even", "odd"))
+    k1, k2 = (ops.slice_(t, k, k.numel // 2, f"k: {part} features") for part in ("even", "odd"))
+    turned = _turn_pairs(t, q1, q2, tables, "q")
+    return turned, _turn_pairs(t, k1, k2, tables, "k")
+
+
+def _turn_pairs(t: Tape, x1: Tensor, x2: Tensor, tables: Tables, name: str) -> Tensor:
+    def products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.mul_constant(t, a, f"{name} * cos", tables[:1]), ops.mul_constant(t, b, f"{name} * sin", tables[1:])
+
+    even = ops.sub(t, *products(x1, x2), f"{name}: even features turned")
+    odd = ops.add(t, *products(x2, x1), f"{name}: odd features turned")
+    return ops.cat(t, (even, odd), f"{name}: rotated")
+
+
+def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """`apply_rotary_emb` of DeepSeek-V2: pairs of features as complex numbers, times a table of angles."""
+    table_bytes = k.numel // context.setup.micro_batch * ops.FP32
+    q32 = ops.cast(t, q, ops.FP32, "q: fp32 copy")
+    k32 = ops.cast(t, k, ops.FP32, "k: fp32 copy")
+    q_product = ops.mul_complex(t, q32, table_bytes, "q * angles", context.tables)
+    # the gradient of q is part of that of q and its unturned features: copied to be contiguous, if not cast
+    q_product = ops.reordered(t, q_product, "q * angles", copies=t.itemsize == ops.FP32)
+    turned = ops.cast(t, q_product, t.itemsize, "q: rotated")
+    del q_product
+    return turned, ops.cast(
+        t, ops.mul_complex(t, k32, table_bytes, "k * angles", context.tables), t.itemsize, "k: rotated"
+    )
+
+
+def gated_ffn(t: Tape, x: Tensor, tokens: int, intermediate_size: int, name: str, *, has_bias: bool = False) -> Tensor:
+    """`LlamaMLP.forward`: down(silu(gate x) * up x)."""
+    hidden_size = x.numel // tokens
+
+    def project(x: Tensor, part: str, width: int) -> Tensor:
+        weight = Parameter(f"{name}.{part}", x.numel // tokens * width)
+        bias = Parameter(f"{name}.{part}.bias", width) if has_bias else None
+        return ops.linear(t, x, weight, tokens, bias=bias)
+
+    return project(
+        ops.mul(
+            t,
+            ops.silu(t, project(x, "gate_proj", intermediate_size), f"{name}.act_fn"),
+            project(x, "up_proj", intermediate_size),
+            f"{name}: gated product",
+        ),
+        "down_proj",
+        hidden_size,
+    )

@@ -1,0 +1,96 @@
+"""Peak memory of one decoder layer, from its schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from analytic.breakdown import Breakdown
+from analytic.memory.decoder import decoder_layer
+from analytic.memory.implementation import Context, Implementation
+from analytic.memory.peaks import Peak, breakdown, live_after, peak, peak_of
+from analytic.memory.static import layer_base
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Event, Node, Tensor
+from analytic.spec import LayerSpec
+from analytic.training import TrainingSetup
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMemory:
+    """What one layer needs, in bytes; all but `base` is above the base.
+
+    Attributes:
+        implementation: the code that this is the schedule of.
+        base: live before: parameters, their gradients where accumulating, the input, rotary tables, the
+            mask of eager attention.
+        forward_transient: the most that a forward pass allocates when nothing is saved (without
+            gradients, or under checkpointing).
+        boundary: what a checkpointed layer leaves behind, its output.
+        saved: what it keeps for backward without checkpointing, the output apart.
+        backward_peak: the most that is live from the arrival of the output's gradient on; under
+            checkpointing that includes recomputation, without it what was saved.
+    """
+
+    implementation: str
+    base: Breakdown
+    forward_transient: Peak
+    boundary: Breakdown
+    saved: Breakdown
+    backward_peak: Peak
+
+
+def layer_memory(
+    layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
+) -> LayerMemory:
+    """Schedule one layer: forward alone, forward with what it saves, and backward."""
+    forward = transient_events(layer, hidden_size, implementation, setup)
+    plain = replace(setup, checkpointing="none")
+    kept, start = training_events(layer, hidden_size, implementation, plain)
+    saved = live_after(kept[:start])
+    if setup.checkpointing == "full":
+        kept, start = training_events(layer, hidden_size, implementation, setup)
+    return LayerMemory(
+        implementation=implementation.name,
+        base=peak("base", layer_base(layer, hidden_size, implementation, setup)).live,
+        forward_transient=peak_of(forward, "forward"),
+        boundary=breakdown({"layer output": sum(size_bytes for _, size_bytes in forward)}),
+        saved=peak("saved", saved).live,
+        backward_peak=peak_of(kept, "backward", start),
+    )
+
+
+def transient_events(
+    layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
+) -> list[Event]:
+    """The events of a forward pass that saves nothing; the output is live at their end."""
+    t = _tape(setup)
+    t.is_recording = False
+    out = decoder_layer(t, layer, _input(hidden_size, setup, None), Context(setup, implementation))
+    events = list(t.events)
+    del out
+    return events
+
+
+def training_events(
+    layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
+) -> tuple[list[Event], int]:
+    """The events of forward and backward, and the index at which backward begins: the output is gone by then."""
+    t = _tape(setup)
+    before = Node("layer input", "", [], 1)  # where the input's gradient goes
+    call = partial(decoder_layer, t, layer, context=Context(setup, implementation))
+    x = _input(hidden_size, setup, before)
+    out = t.checkpoint(call, x) if setup.checkpointing == "full" else call(x)
+    out.storage = None
+    start = len(t.events)
+    t.start_backward(out, x.numel * x.itemsize)
+    t.backward()
+    return list(t.events), start
+
+
+def _tape(setup: TrainingSetup) -> Tape:
+    return Tape(setup.itemsize, rounding=setup.rounding_bytes, is_accumulating=setup.is_accumulating)
+
+
+def _input(hidden_size: int, setup: TrainingSetup, node: Node | None) -> Tensor:
+    return Tensor(None, setup.tokens * hidden_size, setup.itemsize, node)

@@ -1,0 +1,323 @@
+"""The operators that a decoder model runs: what each allocates, saves for backward, and allocates there.
+
+Each is named after the torch operator and follows `tools/autograd/derivatives.yaml` for what is saved and
+`csrc/autograd/FunctionsManual.cpp` for what backward allocates. A view allocates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Flow, Node, Parameter, Tensor
+
+FP32 = 4
+INT64 = 8
+
+
+def view(x: Tensor, node: Node | None, index: int = 0, numel: int | None = None) -> Tensor:
+    """The same storage under another node."""
+    return Tensor(x.storage, x.numel if numel is None else numel, x.itemsize, node, index)
+
+
+def same(x: Tensor) -> Flow:
+    """A gradient of x that is newly allocated."""
+    return Flow(x, x.numel * x.itemsize)
+
+
+def passed(x: Tensor, *, is_view: bool = False) -> Flow:
+    """A gradient of x that is the incoming one."""
+    return Flow(x, x.numel * x.itemsize, fresh=False, is_view=is_view)
+
+
+def cast(t: Tape, x: Tensor, itemsize: int, name: str) -> Tensor:
+    """`Tensor.to(dtype)`: nothing where the type is already that."""
+    if x.itemsize == itemsize:
+        return x
+    node = t.record(name, [same(x)])
+    return t.new(name, x.numel, itemsize, node)
+
+
+def pow2(t: Tape, x: Tensor, name: str) -> Tensor:
+    """`x.pow(2)`: backward is grad * (2 * x.pow(1)), where both factors are allocated (`pow_backward`)."""
+    size_bytes = x.numel * x.itemsize
+    node = t.record(name, [Flow(x, size_bytes, scratch=(size_bytes, size_bytes))], saves=[x])
+    return t.new(name, x.numel, x.itemsize, node)
+
+
+def mean(t: Tape, x: Tensor, rows: int, name: str) -> Tensor:
+    """`x.mean(-1)`: backward divides an expanded view (`mean_backward`)."""
+    return t.new(name, rows, x.itemsize, t.record(name, [same(x)]))
+
+
+def add_constant(t: Tape, x: Tensor, name: str) -> Tensor:
+    """x + c, with c a number or a mask."""
+    return t.new(name, x.numel, x.itemsize, t.record(name, [passed(x)]))
+
+
+def rsqrt(t: Tape, x: Tensor, name: str) -> Tensor:
+    """Saves its result; backward is -0.5 * grad * result.pow(3)."""
+    size_bytes = x.numel * x.itemsize
+    node = t.record(name, [Flow(x, size_bytes, scratch=(size_bytes, size_bytes))])
+    return _saving_result(t, t.new(name, x.numel, x.itemsize, node))
+
+
+def _saving_result(t: Tape, out: Tensor) -> Tensor:
+    if out.node is not None:
+        t.save(out.node, out)
+    return out
+
+
+def mul_rows(t: Tape, x: Tensor, r: Tensor, name: str) -> Tensor:
+    """x * r with one r a row: the gradient of r is summed from a product as large as x."""
+    itemsize = max(x.itemsize, r.itemsize)
+    flows = [_reduced(x, x.numel * itemsize), _reduced(r, x.numel * itemsize)]
+    return t.new(name, x.numel, itemsize, t.record(name, flows, saves=[x, r]))
+
+
+def _reduced(x: Tensor, unreduced_bytes: int) -> Flow:
+    """A gradient computed in more bytes than x has, then summed or cast."""
+    size_bytes = x.numel * x.itemsize
+    return Flow(x, size_bytes, unreduced_bytes=0 if unreduced_bytes == size_bytes else unreduced_bytes)
+
+
+def scale(t: Tape, weight: Parameter, x: Tensor, name: str) -> Tensor:
+    """weight * x with one weight a column: its gradient is summed from a product as large as x."""
+    size_bytes = x.numel * x.itemsize
+    flows = [Flow(weight, weight.numel * x.itemsize, unreduced_bytes=size_bytes), Flow(x, size_bytes)]
+    return t.new(name, x.numel, x.itemsize, t.record(name, flows, saves=[x]))
+
+
+def mul(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
+    node = t.record(name, [same(a), same(b)], saves=[a, b])
+    return t.new(name, a.numel, a.itemsize, node)
+
+
+def mul_constant(t: Tape, x: Tensor, name: str, tables: Sequence[Tensor] = ()) -> Tensor:
+    """x * c, with c a number, or a table without gradient, which is saved."""
+    return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)], saves=tables))
+
+
+def add(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
+    """Both summands get the incoming gradient itself."""
+    return t.new(name, a.numel, a.itemsize, t.record(name, [passed(a), passed(b)]))
+
+
+def sub(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
+    return t.new(name, a.numel, a.itemsize, t.record(name, [passed(a), same(b)]))
+
+
+def silu(t: Tape, x: Tensor, name: str) -> Tensor:
+    return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)], saves=[x]))
+
+
+def neg(t: Tape, x: Tensor, name: str) -> Tensor:
+    return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)]))
+
+
+def slice_(t: Tape, x: Tensor, numel: int, name: str) -> Tensor:
+    """A part of x, a view: backward allocates zeros as large as x (`slice_backward`)."""
+    return view(x, t.record(name, [same(x)]), numel=numel)
+
+
+def split(t: Tape, x: Tensor, numels: Sequence[int], name: str) -> list[Tensor]:
+    """Parts of x, views of one node: backward concatenates their gradients (`split_with_sizes_backward`)."""
+    node = t.record(name, [same(x)], num_outputs=len(numels))
+    return [view(x, node, index, numel) for index, numel in enumerate(numels)]
+
+
+def cat(t: Tape, parts: Sequence[Tensor], name: str) -> Tensor:
+    """Backward hands on parts of the incoming gradient."""
+    node = t.record(name, [passed(part, is_view=True) for part in parts])
+    return t.new(name, sum(part.numel for part in parts), parts[0].itemsize, node)
+
+
+def clone(t: Tape, x: Tensor, name: str) -> Tensor:
+    """A copy in another memory layout."""
+    return t.new(name, x.numel, x.itemsize, t.record(name, [passed(x)]))
+
+
+def linear(
+    t: Tape,
+    x: Tensor,
+    weight: Parameter,
+    rows: int,
+    *,
+    bias: Parameter | None = None,
+    is_folded: bool = True,
+    name: str = "",
+) -> Tensor:
+    """x W^T + b. `is_folded`: x has batch and sequence dimensions, seen by the product as rows of one matrix.
+
+    Its gradient is then a view, as is that of the weight, which the product takes transposed.
+    """
+    name, numel = name or weight.name, rows * (weight.numel * rows // x.numel)
+    flows = [
+        Flow(x, x.numel * x.itemsize, is_view=is_folded),
+        Flow(weight, weight.numel * x.itemsize, is_view=True),
+    ]
+    if bias is not None:  # `addmm`, which transposes the weight last, so that its gradient is done with first
+        flows = [Flow(bias, bias.numel * t.itemsize, fresh=False, unreduced_bytes=numel * t.itemsize), *flows[::-1]]
+    return t.new(name, numel, x.itemsize, t.record(name, flows, saves=[x]))
+
+
+def mul_complex(t: Tape, x: Tensor, table_bytes: int, name: str, tables: Sequence[Tensor]) -> Tensor:
+    """fp32 pairs as complex numbers, times a table: backward first makes the table's conjugate."""
+    flow = Flow(x, x.numel * x.itemsize, scratch=(table_bytes,))
+    return t.new(name, x.numel, x.itemsize, t.record(name, [flow], saves=tables))
+
+
+def reshape(t: Tape, x: Tensor, name: str) -> Tensor:
+    """A view in another shape."""
+    return view(x, t.record(name, [passed(x, is_view=True)]))
+
+
+def reordered(t: Tape, x: Tensor, name: str, *, copies: bool) -> Tensor:
+    """A view whose gradient comes in another memory layout: copied, or a view, too."""
+    return view(x, t.record(name, [same(x) if copies else passed(x, is_view=True)]))
+
+
+def repeat_heads(t: Tape, x: Tensor, groups: int, name: str, *, is_single: bool) -> Tensor:
+    """`repeat_kv`: every head `groups` times, a view where there is one; backward sums over them."""
+    if groups == 1:
+        return x
+    node, numel = t.record(name, [same(x)]), x.numel * groups
+    return view(x, node, numel=numel) if is_single else t.new(name, numel, x.itemsize, node)
+
+
+def attention_kernel(
+    t: Tape, q: Tensor, k: Tensor, v: Tensor, *, out_numel: int, state_bytes: Sequence[int], name: str
+) -> Tensor:
+    """One fused operator: its output, and the row statistics and random state that backward wants."""
+    node = t.record(name, [same(q), same(k), same(v)], saves=[q, k, v])
+    out = t.new(f"{name}: output", out_numel, q.itemsize, node)
+    state = [t.new(f"{name}: state", size_bytes, 1) for size_bytes in state_bytes]
+    if node is not None:
+        for tensor in (out, *state):
+            t.save(node, tensor)
+    return out
+
+
+def bmm(t: Tape, a: Tensor, b: Tensor, numel: int, name: str) -> Tensor:
+    """Batched product; its gradients reach both factors through views."""
+    flows = [
+        Flow(a, a.numel * a.itemsize, is_view=True),
+        Flow(b, b.numel * b.itemsize, is_view=True),
+    ]
+    return t.new(name, numel, a.itemsize, t.record(name, flows, saves=[a, b]))
+
+
+def softmax(t: Tape, x: Tensor, name: str, *, is_fused: bool = False) -> Tensor:
+    """Softmax in fp32. `is_fused`: CUDA reads fp16 without making an fp32 copy first (`half_to_float`)."""
+    x = x if is_fused else cast(t, x, FP32, f"{name}: fp32 copy")
+    node = t.record(name, [same(x)])
+    return _saving_result(t, t.new(name, x.numel, FP32, node))
+
+
+def sigmoid(t: Tape, x: Tensor, name: str) -> Tensor:
+    return _saving_result(t, t.new(name, x.numel, x.itemsize, t.record(name, [same(x)])))
+
+
+def constant(t: Tape, name: str, numel: int, itemsize: int) -> Tensor:
+    """A tensor without gradient: indices, masks, counts."""
+    return t.new(name, numel, itemsize)
+
+
+def select(t: Tape, x: Tensor, index: Tensor | None, numel: int, name: str) -> Tensor:
+    """Entries of x by index: backward adds into zeros as large as x (`index_backward`, `gather_backward`)."""
+    saves = [] if index is None else [index]
+    return t.new(name, numel, x.itemsize, t.record(name, [same(x)], saves=saves))
+
+
+def topk(t: Tape, x: Tensor, numel: int, name: str) -> tuple[Tensor, Tensor]:
+    """The largest entries of each row and where they are."""
+    node = t.record(name, [same(x)])
+    values = t.new(name, numel, x.itemsize, node)
+    indices = t.new(f"{name}: indices", numel, INT64)
+    if node is not None:
+        t.save(node, indices)
+    return values, indices
+
+
+def normalize_rows(t: Tape, x: Tensor, rows: int, name: str, *, has_epsilon: bool) -> tuple[Tensor, Tensor]:
+    """`x /= x.sum(-1, keepdim=True)`, and that sum: in place, so that autograd keeps a copy of x as it was."""
+    total = t.new(f"{name}: sum", rows, x.itemsize, t.record(f"{name}: sum", [passed(x, is_view=True)]))
+    if has_epsilon:
+        total = add_constant(t, total, f"{name}: sum + eps")
+    if not t.is_recording:
+        return x, total
+    size_bytes = x.numel * x.itemsize
+    summed_bytes = size_bytes if x.numel > rows else 0
+    flows = [
+        Flow(total, rows * x.itemsize, unreduced_bytes=summed_bytes, scratch=(size_bytes,) * 3),
+        Flow(x, size_bytes),
+    ]
+    before = t.new(f"{name}: copy for backward", x.numel, x.itemsize)
+    return view(x, t.record(name, flows, saves=[before, total])), total
+
+
+def grouped_mm(t: Tape, x: Tensor, weight: Parameter, offsets: Tensor, numel: int) -> Tensor:
+    """Rows sorted by expert, each times its expert's matrix."""
+    flows = [Flow(weight, weight.numel * x.itemsize, is_view=True), same(x)]
+    return t.new(weight.name, numel, x.itemsize, t.record(weight.name, flows, saves=[x, offsets]))
+
+
+def mul_routing(t: Tape, x: Tensor, weights: Tensor, name: str) -> Tensor:
+    """Expert outputs times one weight a row, in the wider of the two types."""
+    itemsize = max(x.itemsize, weights.itemsize)
+    flows = [_reduced(x, x.numel * itemsize), _reduced(weights, x.numel * itemsize)]
+    return t.new(name, x.numel, itemsize, t.record(name, flows, saves=[x, weights]))
+
+
+def sum_experts(t: Tape, x: Tensor, per_token: int, name: str) -> Tensor:
+    """[T, k, H] summed over k: backward spreads the gradient over k copies."""
+    spread = view(x, t.record(name, [same(x) if per_token > 1 else passed(x, is_view=True)]))
+    node = t.record(name, [passed(spread, is_view=True)])
+    return t.new(name, x.numel // per_token, x.itemsize, node)
+
+
+def expand_heads(t: Tape, x: Tensor, heads: int, name: str) -> Tensor:
+    """One head seen as many: backward sums over them."""
+    flow = same(x) if heads > 1 else passed(x)
+    return view(x, t.record(name, [flow]), numel=x.numel * heads)
+
+
+def write_parts(t: Tape, first: Tensor, second: Tensor, name: str) -> Tensor:
+    """Two parts copied into an empty tensor (`CopySlices`, `csrc/autograd/functions/tensor.cpp`).
+
+    Backward copies the whole gradient and the part written, for each part; for all but the first it
+    also makes zeros in place of the part.
+    """
+    numel, itemsize = first.numel + second.numel, first.itemsize
+    out = t.new(name, numel, itemsize)
+    flow = Flow(first, first.numel * itemsize, scratch=(numel * itemsize,))
+    base = view(out, t.record(f"{name}: first part written", [flow]))
+    flows = [same(base), Flow(second, second.numel * itemsize, scratch=(second.numel * itemsize,))]
+    return view(out, t.record(f"{name}: second part written", flows))
+
+
+def linear_in_fp32(t: Tape, x: Tensor, weight: Parameter, rows: int) -> Tensor:
+    """A product of fp32 copies of both factors; the weight's gradient is cast back."""
+    x32 = cast(t, x, FP32, f"{weight.name}: fp32 copy of the input")
+    if t.itemsize == FP32:
+        return linear(t, x32, weight, rows, is_folded=False)
+    node = t.record(f"{weight.name}: fp32 copy", [Flow(weight, weight.numel * t.itemsize)])
+    weight32 = t.new(f"{weight.name}: fp32 copy", weight.numel, FP32, node)
+    flows = [Flow(x32, x32.numel * FP32), Flow(weight32, weight.numel * FP32, is_view=True)]
+    numel = rows * (weight.numel * rows // x.numel)
+    return t.new(weight.name, numel, FP32, t.record(weight.name, flows, saves=[x32, weight32]))
+
+
+def masked_fill(t: Tape, x: Tensor, mask: Tensor, name: str) -> Tensor:
+    """Saves the mask; backward fills the gradient likewise."""
+    return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)], saves=[mask]))
+
+
+def nll_loss(t: Tape, x: Tensor, labels: Tensor, name: str) -> Tensor:
+    """The loss, a scalar; it saves its input, the labels and the number of tokens that count."""
+    node = t.record(name, [same(x)], saves=[x, labels])
+    loss = t.new(name, 1, FP32, node)
+    weight = t.new(f"{name}: total weight", 1, FP32)
+    if node is not None:
+        t.save(node, weight)
+    return loss

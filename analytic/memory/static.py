@@ -1,0 +1,112 @@
+"""What is live before a step begins: parameters, gradients, optimizer states, inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from analytic.memory import ops
+from analytic.memory.implementation import Implementation
+from analytic.memory.peaks import Live
+from analytic.memory.tensors import Category
+from analytic.params import layer_params
+from analytic.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
+from analytic.training import TrainingSetup
+
+def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup) -> Live:
+    """What the figures of a single layer stand on: its parameters (and gradients), input, tables, mask."""
+    live: Live = Live()
+    for name, numel in layer_params(layer, hidden_size).items():
+        size_bytes = setup.rounded(numel * setup.itemsize)
+        live[Category.PARAMETERS, name] += size_bytes
+        if setup.is_accumulating:
+            live[Category.GRADIENTS, f"{name}.grad"] += size_bytes
+    for name, numel in _layer_buffers(layer):
+        live[Category.PARAMETERS, name] += setup.rounded(numel * setup.itemsize)
+    live[Category.INPUTS, "layer input"] = setup.rounded(setup.tokens * hidden_size * setup.itemsize)
+    for name, size_bytes in _rotary_tables(layer, implementation, setup):
+        live[Category.INPUTS, name] = setup.rounded(size_bytes)
+    if setup.attention_kernel == "eager":
+        live[Category.INPUTS, "attention mask"] = _mask_bytes(setup)
+    return live
+
+
+def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
+    """What a training step stands on: parameters, gradients if there are any, optimizer states, token ids."""
+    live: Live = Live()
+    for (name, numel), count in Counter(model_tensors(spec)).items():
+        one = setup.rounded(numel * setup.itemsize)
+        live[Category.PARAMETERS, name] += one * count
+        if setup.is_accumulating:
+            live[Category.GRADIENTS, f"{name}.grad"] += one * count
+        for state, size_bytes in _optimizer_state(numel, setup):
+            live[Category.OPTIMIZER, state] += size_bytes * count
+    for name, size_bytes, count in _model_buffers(spec, setup):
+        live[Category.PARAMETERS, name] += setup.rounded(size_bytes) * count
+    live[Category.INPUTS, "token ids and labels"] = 2 * setup.rounded(setup.tokens * ops.INT64)
+    if setup.attention_kernel == "eager":
+        live[Category.INPUTS, "attention mask"] = _mask_bytes(setup)
+    return live
+
+
+def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:
+    """Every parameter tensor: its name within its layer, and its elements; layer by layer."""
+    table = spec.vocab_size * spec.hidden_size
+    yield "embed_tokens", table
+    for run in spec.runs:
+        terms = tuple(layer_params(run.layer, spec.hidden_size).items())
+        for _ in range(run.count):
+            yield from terms
+    yield "norm", spec.hidden_size
+    if not spec.tie_word_embeddings:
+        yield "lm_head", table
+
+
+def optimizer_itemsize(setup: TrainingSetup) -> int:
+    """Bytes of an element of what the optimizer works on."""
+    return ops.FP32 if setup.has_master_weights else setup.itemsize
+
+
+def rotary_dim(layer: LayerSpec) -> int:
+    """Features of one head that are turned."""
+    attention = layer.attention
+    return attention.head_dim if isinstance(attention, GroupedQueryAttention) else attention.qk_rope_head_dim
+
+
+def _optimizer_state(numel: int, setup: TrainingSetup) -> Iterator[tuple[str, int]]:
+    """`torch/optim/adamw.py`: two moments in the parameter's type; fused, also a step count on the device."""
+    if setup.has_master_weights:
+        yield "master weights", setup.rounded(numel * ops.FP32)
+    if setup.optimizer == "none":
+        return
+    for moment in ("exp_avg", "exp_avg_sq"):
+        yield moment, setup.rounded(numel * optimizer_itemsize(setup))
+    if setup.optimizer == "adamw_fused":
+        yield "step", setup.rounded(ops.FP32)
+
+
+def _mask_bytes(setup: TrainingSetup) -> int:
+    """One additive mask for all sequences, in the compute type."""
+    return setup.rounded(setup.seq_len**2 * setup.itemsize)
+
+
+def _rotary_tables(layer: LayerSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[tuple[str, int]]:
+    numel = setup.seq_len * rotary_dim(layer)
+    if implementation.rotary == "complex":
+        yield "rotary table", numel * ops.FP32
+    else:
+        yield "rotary cos", numel * setup.itemsize
+        yield "rotary sin", numel * setup.itemsize
+
+
+def _layer_buffers(layer: LayerSpec) -> Iterator[tuple[str, int]]:
+    if isinstance(layer.ffn, MoeFfn) and layer.ffn.router_bias_buffer:
+        yield "mlp.gate.e_score_correction_bias", layer.ffn.num_experts
+
+
+def _model_buffers(spec: ModelSpec, setup: TrainingSetup) -> Iterator[tuple[str, int, int]]:
+    """Router biases in the compute type, as `from_config` builds them, and the rotary frequencies, twice."""
+    for run in spec.runs:
+        for name, numel in _layer_buffers(run.layer):
+            yield name, numel * setup.itemsize, run.count
+    yield "rotary_emb.inv_freq", rotary_dim(spec.layers[0]) // 2 * ops.FP32, 2

@@ -1,0 +1,147 @@
+"""Peak memory of a training step on one GPU, and the moment at which it falls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from analytic.memory import ops
+from analytic.memory.implementation import Implementation
+from analytic.memory.model import BACKWARD, forward_and_backward, scheduled_layers
+from analytic.memory.peaks import Live, Peak, highest, live_after, peak
+from analytic.memory.static import model_base, model_tensors, optimizer_itemsize
+from analytic.memory.tape import Tape
+from analytic.memory.tensors import Category, Event, Label
+from analytic.spec import ModelSpec
+from analytic.training import TrainingSetup
+
+RUNNERS_UP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the step; equal layers in a row are one, `count` times."""
+
+    phase: str
+    region: str
+    first: int
+    count: int
+    events: list[Event]
+
+    def moment(self, repetition: int, at: int) -> str:
+        """In which repetition, and at the allocation of what."""
+        region = self.region
+        if self.count > 1:
+            last = self.first + self.count - 1
+            region = f"layers.{last - repetition if self.phase == BACKWARD else self.first + repetition}"
+        where = f"{self.phase} of {region}" if region else self.phase
+        return f"{where}, {self.events[at - 1][0].name}" if at else where
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The highest total within one segment."""
+
+    name: str
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """What a training step needs, in bytes.
+
+    Attributes:
+        implementation: the code that this is the schedule of.
+        base: what is live before the step. step_peak: the most that is live in it, with everything.
+        forward_peak_bytes, backward_peak_bytes: the highest totals of the two passes.
+        runners_up: the next highest moments, one a segment.
+    """
+
+    implementation: str
+    base: Peak
+    step_peak: Peak
+    forward_peak_bytes: int
+    backward_peak_bytes: int
+    runners_up: tuple[Moment, ...]
+
+
+def step_memory(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> StepMemory:
+    """Schedule forward, backward and optimizer step, and find their peak."""
+    base = model_base(spec, setup)
+    segments = [*_passes(spec, implementation, setup), *_optimizer(spec, setup)]
+    total, live = base.total(), Live(base)
+    best, moments, phases = base.total(), [], {}
+    at_peak = peak("before the step", base)
+    for segment in segments:
+        height, at = highest(segment.events)
+        one = live_after(segment.events)
+        net = one.total()
+        repetition = segment.count - 1 if net > 0 else 0
+        here = total + net * repetition + height
+        name = segment.moment(repetition, at)
+        moments.append(Moment(name, here))
+        phases[segment.phase] = max(phases.get(segment.phase, 0), here)
+        if here > best:
+            best = here
+            at_peak = peak(name, _sum(live, one, repetition, live_after(segment.events[:at])))
+        total += net * segment.count
+        live = _sum(live, one, segment.count)
+    ranked = sorted(moments, key=lambda moment: -moment.total_bytes)
+    return StepMemory(
+        implementation=implementation.name,
+        base=peak("before the step", base),
+        step_peak=at_peak,
+        forward_peak_bytes=phases["forward"],
+        backward_peak_bytes=phases["backward"],
+        runners_up=tuple(ranked[1 : 1 + RUNNERS_UP]),
+    )
+
+
+def step_events(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Event]:
+    """Forward and backward of every layer, in full; above the base."""
+    for segment in _passes(spec, implementation, setup):
+        for _ in range(segment.count):
+            yield from segment.events
+
+
+def _sum(live: Live, more: Live, times: int, rest: Live | None = None) -> Live:
+    result = Live(live)
+    for key, size_bytes in more.items():
+        result[key] += size_bytes * times
+    if rest is not None:
+        result.update(rest)
+    return result
+
+
+def _passes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Segment]:
+    t = Tape(setup.itemsize, rounding=setup.rounding_bytes, is_accumulating=setup.is_accumulating)
+    forward_and_backward(t, spec, implementation, setup)
+    layers = {scheduled.label: scheduled for scheduled in scheduled_layers(spec)}
+    ends = [index for index, _, _ in t.marks[1:]] + [len(t.events)]
+    for (start, phase, region), end in zip(t.marks, ends, strict=True):
+        first, count = (layers[region].first, layers[region].count) if region in layers else (0, 1)
+        yield Segment(phase, region, first, count, t.events[start:end])
+
+
+def _optimizer(spec: ModelSpec, setup: TrainingSetup) -> Iterator[Segment]:
+    """What the optimizer allocates beside its states (`torch/optim/adam.py`, `_multi_tensor_adam`)."""
+    tensors = list(model_tensors(spec))
+    if setup.has_master_weights:
+        yield Segment("gradients to fp32", "", 0, 1, _to_fp32(tensors, setup))
+    match setup.optimizer:
+        case "adamw_foreach":
+            itemsize = optimizer_itemsize(setup)
+            copies = sum(setup.rounded(numel * itemsize) for _, numel in tensors)
+            label = Label("exp_avg_sq_sqrt", Category.TEMPORARIES)
+            yield Segment("optimizer step", "", 0, 1, [(label, copies), (label, -copies)])
+        case "adamw_fused" | "none":
+            return
+
+
+def _to_fp32(tensors: list[tuple[str, int]], setup: TrainingSetup) -> list[Event]:
+    """Each gradient cast to fp32 in the order of the parameters, and freed."""
+    events: list[Event] = []
+    for name, numel in tensors:
+        events.append((Label(f"{name}.grad in fp32", Category.GRADIENTS), setup.rounded(numel * ops.FP32)))
+        events.append((Label(f"{name}.grad", Category.GRADIENTS), -setup.rounded(numel * setup.itemsize)))
+    return events

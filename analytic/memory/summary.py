@@ -1,0 +1,88 @@
+"""The memory of one model under one setup, as plain figures: for print and for `--json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from analytic.hf import ModelConfig
+from analytic.memory.cuda import cuda_only
+from analytic.memory.fit import fits
+from analytic.memory.implementation import NotPredicted, implementation_of
+from analytic.memory.layer import LayerMemory, layer_memory
+from analytic.memory.peaks import Peak
+from analytic.memory.step import StepMemory, step_memory
+from analytic.training import TrainingSetup
+
+
+def memory_as_json(config: ModelConfig, setup: TrainingSetup) -> dict[str, Any]:
+    """Integers in bytes. `implementation` is None, with a `reason`, where there is no schedule.
+
+    `layers` has every kind of layer, by the first run of it; `layer` is the last of them: in a model that
+    begins with dense layers, the one with experts.
+    """
+    implementation = implementation_of(config)
+    if isinstance(implementation, NotPredicted):
+        return {"implementation": None, "reason": implementation.reason, "setup": asdict(setup)}
+    spec = config.spec
+    kinds = {run.layer: run.label for run in reversed(spec.runs)}
+    layers = [
+        {"layers": label, **_layer(layer_memory(layer, spec.hidden_size, implementation, setup))}
+        for layer, label in reversed(kinds.items())
+    ]
+    return {
+        "implementation": implementation.name,
+        "setup": asdict(setup),
+        "layer": layers[-1],
+        "layers": layers,
+        "step": _step(step_memory(spec, implementation, setup)),
+        "cuda_only": [asdict(line) for line in cuda_only(spec, setup)],
+    }
+
+
+def fits_as_json(
+    config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, reserve_bytes: int
+) -> dict[str, Any]:
+    """The largest micro-batch and the longest sequence, without and with checkpointing.
+
+    Raises:
+        UsageError: a reserve that leaves nothing of the memory.
+    """
+    implementation = implementation_of(config)
+    if isinstance(implementation, NotPredicted):
+        return {"implementation": None, "reason": implementation.reason, "setup": asdict(setup)}
+    found = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
+    return {
+        "implementation": implementation.name,
+        "setup": asdict(setup),
+        "memory_bytes": memory_bytes,
+        "reserve_bytes": reserve_bytes,
+        "fits": [asdict(fit) for fit in found],
+    }
+
+
+def _layer(memory: LayerMemory) -> dict[str, Any]:
+    return {
+        "base": {"total": memory.base.total, "terms": dict(memory.base)},
+        "forward_transient": _peak(memory.forward_transient),
+        "boundary": memory.boundary.total,
+        "saved": {"total": memory.saved.total, "terms": dict(memory.saved)},
+        "backward_peak": _peak(memory.backward_peak),
+    }
+
+
+def _step(memory: StepMemory) -> dict[str, Any]:
+    return {
+        "peak": memory.step_peak.total_bytes,
+        "moment": memory.step_peak.moment,
+        "categories": {str(name): size_bytes for name, size_bytes in memory.step_peak.categories.items()},
+        "live": dict(memory.step_peak.live),
+        "base": memory.base.total_bytes,
+        "forward_peak": memory.forward_peak_bytes,
+        "backward_peak": memory.backward_peak_bytes,
+        "runners_up": [{"moment": moment.name, "total": moment.total_bytes} for moment in memory.runners_up],
+    }
+
+
+def _peak(peak: Peak) -> dict[str, Any]:
+    return {"total": peak.total_bytes, "moment": peak.moment, "live": dict(peak.live)}

@@ -1,0 +1,245 @@
+"""What is measured: one decoder layer of `transformers`, or a training step of a whole model, phase by phase.
+
+A program is run by a backend of `empirical.memory`. It names the tensors that exist before it starts, and
+yields whenever a phase has ended, so that a backend can read peaks in between. All of it runs on any
+device; attention is called as the explicit operator of the setup, because on the meta device torch would
+take the unfused one in its place, and on CUDA would choose by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from analytic.hf import ModelConfig
+from analytic.spec import LayerRun
+from analytic.training import AttentionKernel, Precision, TrainingSetup
+from empirical.build import Device, transformers_model
+from empirical.names import BY_FAMILY
+
+aten = torch.ops.aten
+
+DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_ATTENTION_NAMES: dict[AttentionKernel, str] = {
+    "eager": "eager",
+    "flash": "trainmeter_fused",  # a name with "flash" in it makes transformers look for another package
+    "cudnn": "trainmeter_cudnn",
+}
+
+Named = Iterator[tuple[str, Tensor]]
+
+
+def _fused(
+    module: nn.Module, q: Tensor, k: Tensor, v: Tensor, _: object, *, scaling: float, dropout: float = 0.0, **__: Any
+) -> tuple[Tensor, None]:
+    """Flash attention; on the CPU its implementation there, which keeps no random state."""
+    if q.device.type == "cpu":
+        out = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, dropout, True, scale=scaling)[0]
+    else:
+        out = aten._scaled_dot_product_flash_attention(q, k, v, dropout, True, False, scale=scaling)[0]
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _cudnn(
+    module: nn.Module, q: Tensor, k: Tensor, v: Tensor, _: object, *, scaling: float, dropout: float = 0.0, **__: Any
+) -> tuple[Tensor, None]:
+    """cuDNN's attention, with row statistics where there will be a backward."""
+    needs_statistics = torch.is_grad_enabled()
+    out = aten._scaled_dot_product_cudnn_attention(
+        q, k, v, None, needs_statistics, dropout, True, False, scale=scaling
+    )[0]
+    return out.transpose(1, 2).contiguous(), None
+
+
+ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["flash"], _fused)
+ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["cudnn"], _cudnn)
+
+
+class _Sink(torch.autograd.Function):
+    """Takes a layer's output, and gives back a gradient that only the engine holds: the rest of a model."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.like = (x.shape, x.dtype, x.device)
+        return x.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> Tensor:  # type: ignore[override]
+        shape, dtype, device = ctx.like
+        return torch.zeros(shape, dtype=dtype, device=device)
+
+
+def _mask(setup: TrainingSetup, device: Device) -> Tensor | None:
+    if setup.attention_kernel != "eager":
+        return None
+    return torch.zeros(1, 1, setup.seq_len, setup.seq_len, dtype=DTYPES[setup.precision], device=device)
+
+
+def _model(config: ModelConfig, setup: TrainingSetup, device: Device) -> Any:
+    """The real model, its weights zero: sizes are all that is measured."""
+    attention: Any = _ATTENTION_NAMES[setup.attention_kernel]
+    model = transformers_model(config, attention=attention, dtype=DTYPES[setup.precision], device="meta")
+    return model.train()
+
+
+def _materialized(module: nn.Module, device: Device) -> nn.Module:
+    if torch.device(device).type == "meta":
+        return module
+    module = module.to_empty(device=device)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.zero_()
+    return module
+
+
+@dataclass(slots=True)
+class LayerProgram:
+    """One layer: forward without gradients, forward as in training, backward.
+
+    Its phases are `forward_transient` (when it ends, the output is live), `released` (the output goes),
+    `saved` (when it ends, what is saved is live, the output is not) and `backward_peak`.
+    """
+
+    layer: nn.Module
+    x: Tensor
+    arguments: dict[str, Any]
+    setup: TrainingSetup
+
+    @classmethod
+    def build(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
+        """The layer at the head of `run`, and inputs for it."""
+        model, names = _model(config, setup, "meta"), BY_FAMILY[config.read_as]
+        layer = _materialized(model.get_submodule(f"{names.layers_path}.{run.first}"), device)
+        dtype = DTYPES[setup.precision]
+        shape = (setup.micro_batch, setup.seq_len, config.spec.hidden_size)
+        rotary_class = type(model.get_submodule(names.base).rotary_emb)
+        with torch.device(device):
+            tables = rotary_class(config=model.config)(torch.empty(1, dtype=dtype), torch.arange(setup.seq_len)[None])
+        x = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
+        arguments = {"position_embeddings": tables, "attention_mask": _mask(setup, device)}
+        program = cls(layer, x, arguments, setup)
+        program.reset()
+        return program
+
+    def base(self) -> Named:
+        """What exists before: parameters, buffers, gradients, and inputs."""
+        yield from _module_tensors(self.layer)
+        yield "layer input", self.x
+        tables = self.arguments["position_embeddings"]
+        for table in tables if isinstance(tables, tuple) else (tables,):
+            yield "rotary table", table
+        if self.arguments["attention_mask"] is not None:
+            yield "attention mask", self.arguments["attention_mask"]
+
+    def phases(self) -> Iterator[str]:
+        with torch.no_grad():
+            out = self._call(self.x)
+        yield "forward_transient"
+        del out
+        yield "released"
+        if self.setup.checkpointing == "full":
+            out = checkpoint(self._call, self.x, use_reentrant=False, preserve_rng_state=False)
+        else:
+            out = self._call(self.x)
+        out = _Sink.apply(out)
+        yield "saved"
+        out.backward(torch.empty_like(out))
+        yield "backward_peak"
+
+    def reset(self) -> None:
+        """Ready to run again."""
+        self.x.grad = None
+        _reset_gradients(self.layer, self.setup)
+
+    def _call(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x, **self.arguments)
+        return out
+
+
+@dataclass(slots=True)
+class StepProgram:
+    """A training step of a whole model: phases `forward`, `backward` and `optimizer`."""
+
+    model: Any
+    inputs: dict[str, Tensor]
+    setup: TrainingSetup
+    optimizer: torch.optim.Optimizer | None
+    masters: list[Tensor]
+
+    @classmethod
+    def build(cls, config: ModelConfig, setup: TrainingSetup, device: Device) -> StepProgram:
+        """The model, token ids, and an optimizer that has stepped once, so that its states exist."""
+        model = _model(config, setup, device)
+        _materialized(model, device)
+        if setup.checkpointing == "full":
+            model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        shape = (setup.micro_batch, setup.seq_len)
+        ids = torch.zeros(shape, dtype=torch.long, device=device)
+        inputs = {"input_ids": ids, "labels": torch.zeros_like(ids)}
+        if (mask := _mask(setup, device)) is not None:
+            inputs["attention_mask"] = mask
+        parameters = list(model.parameters())
+        masters = [p.detach().float().requires_grad_() for p in parameters] if setup.has_master_weights else []
+        program = cls(model, inputs, setup, _optimizer(masters or parameters, setup), masters)
+        if program.optimizer is not None:
+            for tensor in masters or parameters:
+                tensor.grad = torch.zeros_like(tensor)
+            program.optimizer.step()
+        program.reset()
+        return program
+
+    def base(self) -> Named:
+        yield from _module_tensors(self.model)
+        yield from self.inputs.items()
+        for master in self.masters:
+            yield "master weights", master
+        if self.optimizer is not None:
+            for state in self.optimizer.state.values():
+                yield from state.items()
+
+    def phases(self) -> Iterator[str]:
+        loss = self.model(**self.inputs, use_cache=False).loss
+        yield "forward"
+        loss.backward()
+        del loss
+        yield "backward"
+        for master, parameter in zip(self.masters, self.model.parameters(), strict=bool(self.masters)):
+            master.grad = parameter.grad.float()
+            parameter.grad = None
+        if self.optimizer is not None:
+            self.optimizer.step()
+        yield "optimizer"
+
+    def reset(self) -> None:
+        for master in self.masters:
+            master.grad = None
+        _reset_gradients(self.model, self.setup)
+
+
+def _optimizer(parameters: list[Tensor], setup: TrainingSetup) -> torch.optim.Optimizer | None:
+    match setup.optimizer:
+        case "adamw_fused":
+            return torch.optim.AdamW(parameters, fused=True)
+        case "adamw_foreach":
+            return torch.optim.AdamW(parameters, foreach=True)
+        case "none":
+            return None
+
+
+def _module_tensors(module: nn.Module) -> Named:
+    for name, parameter in module.named_parameters():
+        yield name, parameter
+        if parameter.grad is not None:
+            yield f"{name}.grad", parameter.grad
+    yield from module.named_buffers()
+
+
+def _reset_gradients(module: nn.Module, setup: TrainingSetup) -> None:
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter) if setup.is_accumulating else None
