@@ -11,7 +11,9 @@ from analytic.budget import DataLimit, compute_from_hours, exact, tokens_from_co
 from analytic.design import count_params
 from analytic.errors import UsageError
 from analytic.flops import AttentionConvention, TrainingFlops, forward_flops, training_flops
+from analytic.memory.implementation import NotPredicted
 from analytic.params import ParameterCounts, model_params, parameter_counts
+from analytic.placement import Placement, place
 from analytic.plan import LAW_MEASURE, WORSE
 from analytic.scaling import OutOfRange, ScalingLaw
 from analytic.setup import Setup
@@ -60,6 +62,7 @@ class BackwardPlan:
     laws: tuple[tuple[ScalingLaw, float], ...]
     lower_mfu: tuple[int, float]
     extrapolations: tuple[OutOfRange, ...]
+    placement: Placement | NotPredicted
 
     @property
     def dataset_limited(self) -> bool:
@@ -150,4 +153,18 @@ def plan_backward(setup: Setup, laws: Iterable[ScalingLaw]) -> BackwardPlan:
         laws=tuple((law, loss(law, tokens)) for law in laws),
         lower_mfu=(fewer, loss(setup.law, fewer)),
         extrapolations=setup.law.outside(law_params, tokens, float(tokens * own.training_per_token)),
+        placement=_place(setup),
+    )
+
+
+def _place(setup: Setup) -> Placement | NotPredicted:
+    if setup.gpu is None:
+        return NotPredicted(f"the memory of {setup.gpu_type} is not known")
+    return place(
+        setup.config,
+        seq_len=setup.seq_len,
+        dtype=setup.dtype,
+        memory_bytes=setup.gpu.memory_bytes,
+        num_gpus=setup.num_gpus,
+        micro_batch=setup.micro_batch_size,
     )

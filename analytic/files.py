@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from analytic.errors import FileError
 
+BACKWARD_EXAMPLE = "backward_scaling_config.json"  # a machine and its hours, named like a model
 MAX_FILE_BYTES = 16 * 2**20  # the largest published config.json is under 1 MB
 
 JsonObject = Mapping[str, Any]
@@ -27,7 +28,8 @@ def configs_dir() -> Path:
 
 def model_config_paths() -> list[Path]:
     """Every model configuration that is shipped, in a fixed order."""
-    return sorted((*configs_dir().glob("*_config.json"), *configs_dir().glob("models/*.json")))
+    shipped = (*configs_dir().glob("*_config.json"), *configs_dir().glob("models/*.json"))
+    return sorted(path for path in shipped if path.name != BACKWARD_EXAMPLE)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 
 from analytic.budget import (
     MOST_USD,
@@ -20,7 +21,12 @@ from analytic.budget import (
 from analytic.design import Candidate, Family, ParamsMeasure, build, frontier, line, near
 from analytic.errors import UsageError
 from analytic.flops import training_flops
+from analytic.hf import parse
+from analytic.hf_write import to_config
+from analytic.keys import Keys
+from analytic.memory.implementation import NotPredicted
 from analytic.params import ParameterCounts, parameter_counts
+from analytic.placement import Placement, place
 from analytic.scaling import SIX_N, Allocation, Cost, OutOfRange, ParamsConvention, ScalingLaw, optimum
 from analytic.spec import ModelSpec
 
@@ -127,6 +133,7 @@ class Plan:
     dataset_limited: bool
     sensitivity: Sensitivity
     extrapolations: tuple[OutOfRange, ...]
+    placement: Placement | NotPredicted
 
     @property
     def used_flops(self) -> int:
@@ -158,6 +165,7 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
     flops_per_token = training_flops(spec, seq_len=family.seq_len, convention=family.convention).training_per_token
     assert flops_per_token == chosen.flops_per_token  # arithmetic over depths is the formula itself
     used = outcome.tokens * flops_per_token
+    schedule = _schedule(request, option, used / compute)
     return Plan(
         request=request,
         option=option,
@@ -169,11 +177,18 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
         within_tolerance=found.within_tolerance,
         spec=spec,
         params=parameter_counts(spec),
-        schedule=_schedule(request, option, used / compute),
+        schedule=schedule,
         epochs=data.epochs(outcome.tokens),
         dataset_limited=outcome.tokens < tokens_from_compute(compute, flops_per_token),
         sensitivity=_sensitivity(request, laws, compute, best),
         extrapolations=law.outside(chosen.params, outcome.tokens, float(used)),
+        placement=place(
+            parse(Path("plan"), Keys(to_config(spec, family.seq_len))),
+            seq_len=family.seq_len,
+            dtype=option.dtype,
+            memory_bytes=option.gpu.memory_bytes,
+            num_gpus=schedule.num_gpus,
+        ),
     )
 
 

@@ -9,7 +9,9 @@ from analytic.backward import BackwardPlan
 from analytic.budget import Market, Option
 from analytic.claims import Run, headline, implied_mfus
 from analytic.hf_write import to_config
+from analytic.memory.implementation import NotPredicted
 from analytic.mfu import Mfu, without_communication
+from analytic.placement import RESERVE_BYTES, Placement
 from analytic.plan import BAND_NATS, Plan
 from analytic.scaling import OutOfRange, ScalingLaw
 
@@ -48,6 +50,7 @@ def forward_json(plan: Plan) -> dict[str, Any]:
         "architecture": to_config(plan.spec, family.seq_len),
         "options": _market(request.market),
         "sensitivity": _sensitivity(plan),
+        "fit": _fit(plan.placement),
     }
 
 
@@ -92,6 +95,7 @@ def backward_json(plan: BackwardPlan) -> dict[str, Any]:
             "laws": [{"law": law.name, "loss": loss} for law, loss in plan.laws],
             "lower_mfu": {"tokens": plan.lower_mfu[0], "loss": plan.lower_mfu[1]},
         },
+        "fit": _fit(plan.placement),
         "checks": [asdict(check) | {"holds": check.holds} for check in plan.checks()]
         if setup.verify_calculations
         else None,
@@ -170,3 +174,9 @@ def _sensitivity(plan: Plan) -> dict[str, Any]:
         "best_of_family": {"params": best.candidate.params, "tokens": best.tokens, "loss": best.loss},
         "band": None if s.band is None else {"least_params": s.band[0], "most_params": s.band[1], "nats": BAND_NATS},
     }
+
+
+def _fit(placement: Placement | NotPredicted) -> dict[str, Any]:
+    if isinstance(placement, NotPredicted):
+        return {"predicted": False, "reason": placement.reason}
+    return {"predicted": True, "sharding": "ideal, unmeasured", "reserve_bytes": RESERVE_BYTES} | asdict(placement)

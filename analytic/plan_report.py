@@ -8,7 +8,9 @@ from fractions import Fraction
 from analytic.backward import BackwardPlan
 from analytic.budget import Market
 from analytic.claims import Run, headline, implied_mfus
+from analytic.memory.implementation import NotPredicted
 from analytic.mfu import without_communication
+from analytic.placement import RESERVE_BYTES, Placement
 from analytic.plan import BAND_NATS, Plan, Schedule
 from analytic.report import flops_text, params_text, table
 from analytic.scaling import MANY_EPOCHS, Allocation, OutOfRange, ScalingLaw
@@ -20,13 +22,20 @@ UPPER_BOUND = "no communication: upper bound"
 
 def forward_text(plan: Plan) -> str:
     """What `plan.py --budget` prints."""
-    blocks = (_market(plan.request.market), _spending(plan), _model(plan), _hanging(plan), _law_lines(plan))
+    blocks = (
+        _market(plan.request.market),
+        _spending(plan),
+        _model(plan),
+        _fit(plan.placement),
+        _hanging(plan),
+        _law_lines(plan),
+    )
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
 def backward_text(plan: BackwardPlan) -> str:
     """What `plan.py --setup` prints."""
-    blocks = [_machine(plan), _training(plan), _backward_hanging(plan)]
+    blocks = [_machine(plan), _training(plan), _fit(plan.placement), _backward_hanging(plan)]
     if plan.setup.show_breakdown:
         blocks += [
             [f"{unit}, term by term", *table((f"  {term}", f"{n:,}") for term, n in terms.items())]
@@ -141,6 +150,26 @@ def _shape(spec: ModelSpec) -> str:
     layer = spec.layers[0]
     width = layer.ffn.intermediate_size if isinstance(layer.ffn, DenseFfn) else layer.ffn.expert_intermediate_size
     return f"{len(spec.layers)} layers, width {spec.hidden_size:,}, feed-forward {width:,}"
+
+
+def _fit(placement: Placement | NotPredicted) -> list[str]:
+    label = "will it fit"
+    if isinstance(placement, NotPredicted):
+        return [_row(label, f"not predicted: {placement.reason}")]
+    need, least, gpus = placement.need, placement.least_gpus, placement.num_gpus
+    lines = [
+        _row(label, f"ideal sharding, unmeasured; schedule of {placement.implementation}"),
+        _row("  memory of a GPU", f"{_gib(placement.memory_bytes)}, {_gib(RESERVE_BYTES)} of it assumed taken"),
+        _row("  state, shared evenly", f"{_gib(need.state)}: 16-bit weights and gradients, fp32 master copy and AdamW"),
+        _row("  on each GPU, besides", f"{_gib(need.activations)} of activations, {_gib(need.gathered)} of one layer"),
+    ]
+    if least is None or gpus is None:
+        verdict = f"no number of these GPUs could run it at micro-batch {placement.micro_batch}"
+        return [*lines, _row("  fewest GPUs", verdict)]
+    lines.append(_row("  fewest GPUs", f"{least:,} at micro-batch {placement.micro_batch}, fully checkpointed"))
+    holds = "fit" if placement.fits else "DO NOT FIT"
+    most = f"largest micro-batch (power of 2): {placement.most_micro_batch}"
+    return [*lines, _row(f"  {gpus:,} GPUs", f"{holds}: {_gib(need.on_each(gpus))} on each; {most}")]
 
 
 def _hanging(plan: Plan) -> list[str]:
@@ -271,6 +300,10 @@ def _figures(params: int, tokens: int, loss: float) -> tuple[str, str, str]:
 
 def _row(label: str, value: str) -> str:
     return f"{label:<{LABEL}}{value}"
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:,.2f} GiB"
 
 
 def _percent(share: float | Fraction) -> str:

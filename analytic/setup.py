@@ -12,7 +12,7 @@ from typing import Any, cast
 from analytic.errors import FileError, PlannerError, UsageError
 from analytic.flops import AttentionConvention
 from analytic.hardware import DTYPES, Gpu, Hardware, Price
-from analytic.hf import parse
+from analytic.hf import ModelConfig, parse
 from analytic.jsonc import KeyPath, read_jsonc
 from analytic.keys import Derived, Keys
 from analytic.mfu import Assumed, Mfu
@@ -51,7 +51,7 @@ class Setup:
 
     path: Path
     architecture: Mapping[str, Any]
-    spec: ModelSpec
+    config: ModelConfig
     gpu_type: str
     gpu: Gpu | None
     price: Price | None
@@ -71,6 +71,10 @@ class Setup:
     show_breakdown: bool
     verify_calculations: bool
     derived: Mapping[str, Derived]
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.config.spec
 
     @property
     def tokens_per_step(self) -> int:
@@ -139,7 +143,7 @@ def _architecture(keys: Keys, _: Hardware) -> dict[str, Any]:
             raise FileError(f"{key}: no such key of {config.model_type}, expected one of {_listed(watched.asked)}")
     if "model_type" not in keys.config:
         keys.derived["model_type"] = Derived("llama", "the backward file's default")
-    return {"spec": config.spec, "architecture": dict(watched)}
+    return {"config": config, "architecture": dict(watched)}
 
 
 def _gear(keys: Keys, hardware: Hardware) -> dict[str, Any]:

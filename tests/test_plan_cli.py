@@ -94,6 +94,13 @@ def test_repeated_data_say_whose_decay_they_borrow(capsys: pytest.CaptureFixture
     assert "borrows" not in run(capsys, *argv, "--law", "muennighoff")
 
 
+def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no number of these GPUs could run it" in run(capsys, "--budget", "1e10", "--gpu", "t4", "--dtype", "fp16")
+    assert "DO NOT FIT" in run(capsys, "--budget", "1e7", "--gpu", "h100", "--num-gpus", "2")
+    assert "ideal sharding, unmeasured" in run(capsys, "--setup", SETUP)
+    assert "not predicted: no memory schedule" in run(capsys, "--budget", "1e7", "--gpu", "h100", "--dtype", "fp8")
+
+
 def test_padding_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vocabulary 50,304, 47 of it padding" in run(capsys, "--budget", "1e4", "--vocab-size", "50257")
 
