@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analytic.commandline import Parser, positive_integer, run
+from analytic.design import Family, frontier, shapes
 from analytic.files import model_config_paths
 from analytic.report import table
 
@@ -30,6 +31,23 @@ def _timed(name: str, repeats: int, *arguments: str) -> dict[str, object]:
     return {"what": name, "median_s": statistics.median(seconds), "min_s": min(seconds), "max_s": max(seconds)}
 
 
+def _search(repeats: int) -> dict[str, object]:
+    """Count every architecture of a family by the exact formulas and keep those that nothing beats, on one core."""
+    family = Family(kind="dense", vocab_size=32_000, seq_len=4096)
+    seconds = []
+    for _ in range(repeats):
+        shapes.cache_clear()
+        begun = time.perf_counter()
+        frontier(family)
+        seconds.append(time.perf_counter() - begun)
+    count, median = sum(len(shape.depths) for shape in shapes(family)), statistics.median(seconds)
+    return {
+        "what": f"search of {count:,} architectures, {count / median:,.0f} a second",
+        "median_s": median,
+        "architectures_per_s": count / median,
+    }
+
+
 def _arguments() -> argparse.Namespace:
     parser = Parser(prog="bench", description=__doc__)
     parser.add_argument("--repeats", type=positive_integer, default=5, metavar="N")
@@ -44,6 +62,10 @@ def main() -> int:
     rows = [
         _timed("a bare interpreter start (the baseline)", args.repeats, "-c", "pass"),
         _timed("count.py on DeepSeek-V3", args.repeats, "scripts/count.py", deepseek),
+    ]
+    rows += [
+        _timed("plan.py on 5 million USD", args.repeats, "scripts/plan.py", "--budget", "5e6"),
+        _search(args.repeats),
     ]
     if not args.skip_verify:
         models = len(model_config_paths())

@@ -14,7 +14,13 @@ from analytic.backward import plan_backward
 from analytic.budget import DataLimit, Market, compare, compute_from_hours, compute_from_usd, exact, tokens_from_compute
 from analytic.design import Family
 from analytic.errors import PlannerError
-from analytic.exercise_budget import exercise_market, get_optimal_N_D_from_cost
+from analytic.exercise_budget import (
+    backward_analysis,
+    exercise_market,
+    get_optimal_N_D_from_cost,
+    training_budget_text,
+)
+from analytic.files import configs_dir
 from analytic.hardware import load_hardware
 from analytic.hf_write import to_config
 from analytic.mfu import Assumed, Measured, Mfu, Published, without_communication
@@ -52,6 +58,15 @@ def test_the_exercise() -> None:
     params, tokens, compute, gpu = get_optimal_N_D_from_cost(5e6)
     assert (params, tokens, compute, gpu) == (47_476_210_890, 1_971_513_695_914, 5.616e23, "A100")
     assert load_law("exercise").loss(params, tokens) == pytest.approx(1.8969638019, abs=5e-11)
+
+
+def test_the_exercise_for_people() -> None:
+    text = training_budget_text(5e6)
+    for expected in ("A100", "5.616e+23", "47,476,210,890", "1,971,513,695,914", "1.8969638019", "assumed"):
+        assert expected in text
+    text = backward_analysis(configs_dir() / "backward_scaling_config.json")
+    for expected in ("6,885,871,616", "213,100,828,941", "221,328,318,767", "2.150063", "4.597% low"):
+        assert expected in text
 
 
 def test_the_exercise_ranks_its_three_gpus() -> None:
