@@ -65,7 +65,7 @@ class DataLimit:
     """The unique tokens there are, and how often they may be seen; None is unlimited.
 
     Raises:
-        UsageError: epochs without a dataset.
+        UsageError: epochs without a dataset, or of less than one token.
     """
 
     dataset_tokens: int | None = None
@@ -74,6 +74,8 @@ class DataLimit:
     def __post_init__(self) -> None:
         if self.max_epochs is not None and self.dataset_tokens is None:
             raise UsageError("a number of epochs without a dataset: expected the tokens of the dataset, too")
+        if self.most_tokens == 0:
+            raise UsageError(f"{self.max_epochs:g} epochs of {self.dataset_tokens} tokens: expected at least one token")
 
     @property
     def most_tokens(self) -> int | None:

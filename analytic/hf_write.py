@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analytic.errors import UnsupportedModelError
-from analytic.spec import DenseFfn, GroupedQueryAttention, ModelSpec, MoeFfn
+from analytic.spec import DenseFfn, GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 
 
 def to_config(spec: ModelSpec, seq_len: int) -> dict[str, Any]:
@@ -17,24 +17,27 @@ def to_config(spec: ModelSpec, seq_len: int) -> dict[str, Any]:
     Raises:
         UnsupportedModelError: layers that differ, or kinds that neither family has.
     """
-    layers = set(spec.layers)
-    if len(layers) != 1 or spec.num_positions or spec.mtp_layers:
-        raise UnsupportedModelError("only a model of equal layers, rotary embeddings and no extras is written")
-    layer = layers.pop()
-    if not isinstance(layer.attention, GroupedQueryAttention):
+    layer, attention = spec.layers[0], spec.layers[0].attention
+    if not isinstance(attention, GroupedQueryAttention):
         raise UnsupportedModelError("only grouped-query attention is written")
+    family: dict[str, Any]
+    plain: DenseFfn | MoeFfn
     match layer.ffn:
         case DenseFfn(intermediate_size=width):
             architecture, model_type = "LlamaForCausalLM", "llama"
-            family: dict[str, Any] = {"intermediate_size": width, "attention_bias": False, "mlp_bias": False}
-        case MoeFfn(expert_intermediate_size=width):
+            plain = DenseFfn(intermediate_size=width)
+            family = {"intermediate_size": width, "attention_bias": False, "mlp_bias": False}
+        case MoeFfn(num_experts=count, num_experts_per_token=chosen, expert_intermediate_size=width):
             architecture, model_type = "MixtralForCausalLM", "mixtral"
+            plain = MoeFfn(num_experts=count, num_experts_per_token=chosen, expert_intermediate_size=width)
             family = {
                 "intermediate_size": width,
-                "num_local_experts": layer.ffn.num_experts,
-                "num_experts_per_tok": layer.ffn.num_experts_per_token,
+                "num_local_experts": count,
+                "num_experts_per_tok": chosen,
                 "sliding_window": None,
             }
+    if spec != _plain(spec, attention, plain):
+        raise UnsupportedModelError(f"{model_type} configs are written of equal layers without biases or extras only")
     return {
         "architectures": [architecture],
         "model_type": model_type,
@@ -42,9 +45,9 @@ def to_config(spec: ModelSpec, seq_len: int) -> dict[str, Any]:
         "hidden_size": spec.hidden_size,
         **family,
         "num_hidden_layers": len(spec.layers),
-        "num_attention_heads": layer.attention.num_heads,
-        "num_key_value_heads": layer.attention.num_kv_heads,
-        "head_dim": layer.attention.head_dim,
+        "num_attention_heads": attention.num_heads,
+        "num_key_value_heads": attention.num_kv_heads,
+        "head_dim": attention.head_dim,
         "max_position_embeddings": seq_len,
         "max_sequence_length": seq_len,
         "rms_norm_eps": 1e-05,
@@ -53,3 +56,16 @@ def to_config(spec: ModelSpec, seq_len: int) -> dict[str, Any]:
         "torch_dtype": "bfloat16",
         "vocab_size": spec.vocab_size,
     }
+
+
+def _plain(spec: ModelSpec, attention: GroupedQueryAttention, ffn: DenseFfn | MoeFfn) -> ModelSpec:
+    """The model that the written keys describe: what else `spec` has would be lost."""
+    bare = GroupedQueryAttention(
+        num_heads=attention.num_heads, num_kv_heads=attention.num_kv_heads, head_dim=attention.head_dim
+    )
+    return ModelSpec(
+        hidden_size=spec.hidden_size,
+        vocab_size=spec.vocab_size,
+        layers=(LayerSpec(attention=bare, ffn=ffn),) * len(spec.layers),
+        tie_word_embeddings=spec.tie_word_embeddings,
+    )

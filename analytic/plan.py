@@ -32,6 +32,7 @@ from analytic.spec import ModelSpec
 
 BAND_NATS = 0.005
 WORSE = Fraction(1, 10)  # what MFU and price are moved by, to show what the answer hangs on
+NO_TOKEN = "the budget does not pay for training on one token"
 MOST_GPUS = 10**9
 MOST_DAYS = 10**5
 
@@ -41,7 +42,7 @@ LAW_MEASURE: dict[ParamsConvention, ParamsMeasure] = {"total": "active", "non_em
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a plan is asked for. At most one of `num_gpus` and `days`.
+    """What a plan is asked for. At most one of `num_gpus` and `days`; `assumed` names what nobody chose.
 
     Raises:
         UsageError: a figure that no plan could have.
@@ -54,6 +55,7 @@ class Request:
     data: DataLimit = field(default_factory=DataLimit)
     num_gpus: int | None = None
     days: float | None = None
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_usd <= MOST_USD:
@@ -156,6 +158,8 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
     """
     option, law, data = request.market.best, request.law, request.data
     compute = compute_from_usd(request.budget_usd, option)
+    if compute < 1:
+        raise UsageError(NO_TOKEN)
     family = family_for(request.family, law)
     best = allocate(law, compute, line(family), data)
     found = near(best.params, family)
@@ -207,7 +211,7 @@ def best_of(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, d
     candidate = min(losses, key=lambda each: each[:2])[2]
     tokens = data.clip(tokens_from_compute(compute_flops, candidate.flops_per_token))
     if tokens < 1:
-        raise UsageError("the budget does not pay for training on one token")
+        raise UsageError(NO_TOKEN)
     return Outcome(candidate=candidate, tokens=tokens, loss=law.loss(candidate.params, tokens, data.unique))
 
 

@@ -102,6 +102,23 @@ def _request(args: argparse.Namespace, hardware: Hardware) -> Request:
         data=DataLimit(dataset_tokens=args.dataset_tokens, max_epochs=args.max_epochs),
         num_gpus=args.num_gpus,
         days=args.days,
+        assumed=_assumed(args),
+    )
+
+
+def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
+    """The defaults that this plan stands on."""
+    family = DEFAULT_FAMILY
+    defaults = {
+        "law": DEFAULT_LAW,
+        "kind": family.kind,
+        "vocab_size": family.vocab_size,
+        "seq_len": family.seq_len,
+        "attention": family.convention,
+        "dtype": DEFAULT_DTYPE,
+    }
+    return tuple(
+        f"--{name.replace('_', '-')} {value}" for name, value in defaults.items() if getattr(args, name) is None
     )
 
 

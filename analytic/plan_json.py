@@ -40,7 +40,9 @@ def forward_json(plan: Plan) -> dict[str, Any]:
         "energy_kwh": float(schedule.energy_kwh),
         "optimum": asdict(plan.optimum),
         "within_1_percent_of_optimum": plan.within_tolerance,
-        "law": _law(request.law, plan.extrapolations),
+        "law": request.law.name,
+        "law_details": _law(request.law, plan.extrapolations),
+        "assumed": list(request.assumed),
         "flops_per_token": outcome.candidate.flops_per_token,
         "attention": family.convention,
         "seq_len": family.seq_len,
@@ -74,7 +76,8 @@ def backward_json(plan: BackwardPlan) -> dict[str, Any]:
         "usd": None if plan.usd is None else float(plan.usd),
         "num_gpus": setup.num_gpus,
         "days": setup.hours / 24,
-        "law": _law(setup.law, plan.extrapolations),
+        "law": setup.law.name,
+        "law_details": _law(setup.law, plan.extrapolations),
         "flops_per_token": plan.flops.training_per_token,
         "attention": setup.convention,
         "seq_len": setup.seq_len,
@@ -134,7 +137,6 @@ def _mfu(mfu: Mfu) -> dict[str, Any]:
 
 def _law(law: ScalingLaw, extrapolations: tuple[OutOfRange, ...]) -> dict[str, Any]:
     return {
-        "name": law.name,
         "citation": law.citation,
         "n_means": law.n_means,
         "d_means": law.d_means,

@@ -100,6 +100,8 @@ def _spending(plan: Plan) -> list[str]:
         _row("  peak", f"published, dense {option.dtype} ({option.gpu.source})"),
         _row("  MFU", f"{_percent(option.mfu.value)} {option.mfu.origin}"),
     ]
+    if plan.request.assumed:
+        lines.append(_row("assumed (defaults)", ", ".join(plan.request.assumed)))
     bound = f"  ({UPPER_BOUND})" if without_communication(option.mfu, schedule.num_gpus) else ""
     unspent = plan.request.budget_usd - float(schedule.usd)
     left_over = f"; {unspent:,.2f} USD cannot be used" if plan.dataset_limited else ""
@@ -143,7 +145,15 @@ def _model(plan: Plan) -> list[str]:
     if plan.epochs is not None:
         limited = ", which end before the money does" if plan.dataset_limited else ""
         lines.append(_row("epochs", f"{plan.epochs:.4f} over {plan.request.data.dataset_tokens:,} tokens{limited}"))
+        lines += _worth(plan.request.law, tokens, plan.request.data.unique)
     return lines
+
+
+def _worth(law: ScalingLaw, tokens: int, unique_tokens: float) -> list[str]:
+    if tokens <= unique_tokens:
+        return []
+    worth = params_text(round(law.worth(tokens, unique_tokens)))
+    return [_row("  repeats fade: worth", f"{worth} new tokens")]
 
 
 def _shape(spec: ModelSpec) -> str:
@@ -257,6 +267,7 @@ def _training(plan: BackwardPlan) -> list[str]:
         _row("D, tokens", f"{plan.tokens:,}{clipped if plan.dataset_limited else ''}"),
         _row("D/N", f"{plan.tokens / plan.params.active:.2f}"),
         _row("epochs", f"{plan.epochs:.4f} over {setup.dataset_tokens:,} tokens, at most {setup.max_epochs:g}"),
+        *_worth(setup.law, plan.tokens, setup.dataset_tokens),
         _row("6 N D", f"{_si(plan.six_nd_flops)}, against {_si(plan.used_flops)} exactly"),
         _row("loss", f"{plan.loss:.6f} nats per token, predicted by {setup.law.name}"),
         _row("global batch", f"{setup.tokens_per_step:,} tokens, {plan.steps:,} optimizer steps"),

@@ -153,7 +153,7 @@ def test_vocabulary_padding(vocab: int, padded: int) -> None:
     assert Family(kind="dense", vocab_size=vocab, seq_len=1).padded_vocab_size == padded
 
 
-@pytest.mark.parametrize("name", ["deepseek-v2-lite", "gpt2"])
+@pytest.mark.parametrize("name", ["deepseek-v2-lite", "gpt2", "qwen2.5-7b", "qwen3-8b", "kimi-k2"])
 def test_what_is_not_designed_is_not_written(name: str) -> None:
     with pytest.raises(UnsupportedModelError):
         to_config(load(configs_dir() / "models" / f"{name}.json").spec, 2048)

@@ -89,6 +89,7 @@ def test_repeated_data_say_whose_decay_they_borrow(capsys: pytest.CaptureFixture
     argv = ("--budget", "1e6", "--dataset-tokens", "1e8", "--max-epochs", "40")
     text = run(capsys, *argv)
     assert "R_D* = 15.39" in text
+    assert "worth 1.51" in " ".join(text.split())  # 1 + 15.387756 (1 - exp(-39 / 15.387756)) = 15.17...
     assert "beyond 16 epochs" in text
     assert "cannot be used" in text
     assert "borrows" not in run(capsys, *argv, "--law", "muennighoff")
