@@ -161,8 +161,11 @@ class TransformersMtpLayers(nn.Module):
         count = len(config.spec.mtp_layers)
         main = transformers_model(config, overrides={"num_nextn_predict_layers": count})
         with _on("meta"):
-            self.layers = MtpModel(main, count).layers
+            model = MtpModel(main, count)
             position_ids = torch.arange(seq_len)[None]
+        # MtpModel takes the default kind of experts, whatever the main model has
+        model.config._experts_implementation = experts_implementation(config.spec, main.dtype)
+        self.layers = model.layers
         base: Any = main.get_submodule(BY_FAMILY[config.read_as].base)
         like = torch.empty(1, dtype=main.dtype, device="meta")
         self.arguments = {

@@ -27,7 +27,7 @@ def failures(checks: Iterator[Check]) -> list[Check]:
 
 @pytest.mark.parametrize("family", EVERY_FAMILY)
 def test_random_models_agree_in_every_figure(family: str) -> None:
-    @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
     @given(raw=EVERY_FAMILY[family])
     def agree(raw: dict[str, Any]) -> None:
         checks = list(verify(parsed(raw), SEQ_LEN))
