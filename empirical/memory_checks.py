@@ -33,7 +33,8 @@ class Divergence:
     Attributes:
         moment: the last tensor that the schedule and the tracker allocate or free in that rise or fall.
         scheduled_bytes, tracked_bytes: live after it, above the base.
-        scheduled_only, tracked_only: changes without a counterpart of the same size, largest first.
+        scheduled_only, tracked_only: changes in it and the next one without a counterpart of the same
+            size, in order.
     """
 
     moment: str
@@ -60,14 +61,15 @@ def tracked_changes(events: Iterable[TrackedEvent]) -> Iterator[Change]:
 
 def first_divergence(scheduled: Iterable[Change], tracked: Iterable[Change]) -> Divergence | None:
     """Where two profiles first part, or None if they turn at the same totals throughout."""
+    ours, theirs = [*_runs(scheduled), []], [*_runs(tracked), []]
     scheduled_total = tracked_total = 0
-    for ours, theirs in zip_longest(_runs(scheduled), _runs(tracked), fillvalue=[]):
-        scheduled_total += sum(size_bytes for _, size_bytes in ours)
-        tracked_total += sum(size_bytes for _, size_bytes in theirs)
+    for i, (mine, other) in enumerate(zip_longest(ours, theirs, fillvalue=[])):
+        scheduled_total += sum(size_bytes for _, size_bytes in mine)
+        tracked_total += sum(size_bytes for _, size_bytes in other)
         if scheduled_total != tracked_total:
-            ends = " / ".join(run[-1][0] for run in (ours, theirs) if run)
-            alone = _unmatched(ours, theirs), _unmatched(theirs, ours)
-            return Divergence(ends, scheduled_total, tracked_total, *alone)
+            ends = " / ".join(run[-1][0] for run in (mine, other) if run)
+            near = [list(chain(*runs[i : i + 2])) for runs in (ours, theirs)]  # one side may have turned early
+            return Divergence(ends, scheduled_total, tracked_total, _unmatched(*near), _unmatched(*near[::-1]))
     return None
 
 
@@ -78,13 +80,13 @@ def _runs(changes: Iterable[Change]) -> Iterator[list[Change]]:
 
 def _unmatched(changes: list[Change], others: list[Change]) -> tuple[Change, ...]:
     available = Counter(size_bytes for _, size_bytes in others)
-    alone = []
+    alone: list[Change] = []
     for name, size_bytes in changes:
         if available[size_bytes]:
             available[size_bytes] -= 1
         else:
             alone.append((name, size_bytes))
-    return tuple(sorted(alone, key=lambda change: -abs(change[1])))
+    return tuple(alone)
 
 
 def _told(change: Change) -> str:
