@@ -33,6 +33,9 @@ from analytic.spec import ModelSpec
 BAND_NATS = 0.005
 WORSE = Fraction(1, 10)  # what MFU and price are moved by, to show what the answer hangs on
 NO_TOKEN = "the budget does not pay for training on one token"
+MOE_APPROXIMATION = (
+    "a dense law at the active parameters: an MoE does better (arXiv:2202.01169), so the loss is an overestimate"
+)
 MOST_GPUS = 10**9
 MOST_DAYS = 10**5
 
@@ -186,13 +189,7 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
         dataset_limited=outcome.tokens < tokens_from_compute(compute, flops_per_token),
         sensitivity=_sensitivity(request, laws, compute, best),
         extrapolations=law.outside(chosen.params, outcome.tokens, float(used)),
-        placement=place(
-            parse(Path("plan"), Keys(to_config(spec, family.seq_len))),
-            seq_len=family.seq_len,
-            dtype=option.dtype,
-            memory_bytes=option.gpu.memory_bytes,
-            num_gpus=schedule.num_gpus,
-        ),
+        placement=_place(spec, family.seq_len, option, schedule.num_gpus),
     )
 
 
@@ -242,6 +239,13 @@ def _sensitivity(
         best_of_family=best_of(front, law, compute_flops, data),
         band=(min(near_optimum), max(near_optimum)) if near_optimum else None,
     )
+
+
+def _place(spec: ModelSpec, seq_len: int, option: Option, num_gpus: int | None) -> Placement | NotPredicted:
+    """The designed model as `transformers` would build it from its config."""
+    config = parse(Path("plan"), Keys(to_config(spec, seq_len)))
+    memory = option.gpu.memory_bytes
+    return place(config, seq_len=seq_len, dtype=option.dtype, memory_bytes=memory, num_gpus=num_gpus)
 
 
 def _schedule(request: Request, option: Option, used: Fraction) -> Schedule:

@@ -12,7 +12,7 @@ from analytic.hf_write import to_config
 from analytic.memory.implementation import NotPredicted
 from analytic.mfu import Mfu, without_communication
 from analytic.placement import RESERVE_BYTES, Placement
-from analytic.plan import BAND_NATS, Plan
+from analytic.plan import BAND_NATS, MOE_APPROXIMATION, Plan
 from analytic.scaling import OutOfRange, ScalingLaw
 
 
@@ -42,6 +42,7 @@ def forward_json(plan: Plan) -> dict[str, Any]:
         "within_1_percent_of_optimum": plan.within_tolerance,
         "law": request.law.name,
         "law_details": _law(request.law, plan.extrapolations),
+        "approximation": MOE_APPROXIMATION if family.kind == "moe" else None,
         "assumed": list(request.assumed),
         "flops_per_token": outcome.candidate.flops_per_token,
         "attention": family.convention,

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from analytic.backward import BackwardPlan
-from analytic.budget import Market
+from analytic.budget import Market, Option
 from analytic.claims import Run, headline, implied_mfus
 from analytic.memory.implementation import NotPredicted
 from analytic.mfu import without_communication
 from analytic.placement import RESERVE_BYTES, Placement
-from analytic.plan import BAND_NATS, Plan, Schedule
+from analytic.plan import BAND_NATS, MOE_APPROXIMATION, Plan, Schedule
 from analytic.report import flops_text, params_text, table
 from analytic.scaling import MANY_EPOCHS, Allocation, OutOfRange, ScalingLaw
 from analytic.spec import DenseFfn, ModelSpec
 
 LABEL = 34
+DEPTH_SOURCE = "published: 102 (Llama-2-70B) to 130 (Llama-3.1-405B), 37 below a width of 2,048 (Qwen3-0.6B)"
 UPPER_BOUND = "no communication: upper bound"
 
 
@@ -97,7 +98,10 @@ def _spending(plan: Plan) -> list[str]:
     lines = [
         _row("budget", f"{plan.request.budget_usd:,.2f} USD on {option.gpu.name}"),
         _row("compute, C", f"{flops_text(round(plan.compute_flops))} ({_si(plan.compute_flops)})"),
-        _row("  peak", f"published, dense {option.dtype} ({option.gpu.source})"),
+        _row(
+            "  peak",
+            f"published, dense {option.dtype} ({option.gpu.source}){_doubt(option, 'dense_tflops', option.dtype)}",
+        ),
         _row("  MFU", f"{_percent(option.mfu.value)} {option.mfu.origin}"),
     ]
     if plan.request.assumed:
@@ -109,9 +113,17 @@ def _spending(plan: Plan) -> list[str]:
         _row("spent", f"{float(schedule.usd):,.2f} USD{bound}{left_over}"),
         _row("GPU-hours", f"{float(schedule.gpu_hours):,.1f}"),
         _row("time", _time(schedule)),
-        _row("energy of the boards", f"{float(schedule.energy_kwh):,.0f} kWh, assumed: every board at its TDP"),
+        _row(
+            "energy of the boards",
+            f"{float(schedule.energy_kwh):,.0f} kWh, assumed: every board at its TDP{_doubt(option, 'tdp_watts')}",
+        ),
     ]
     return lines
+
+
+def _doubt(option: Option, *path: str) -> str:
+    """A mark beside a figure for which no datasheet was read."""
+    return ", unverified" if ".".join(path) in option.gpu.unverified else ""
 
 
 def _time(schedule: Schedule) -> str:
@@ -131,6 +143,7 @@ def _model(plan: Plan) -> list[str]:
     lines = [
         _row("architecture", _shape(plan.spec)),
         _row("", f"vocabulary {family.padded_vocab_size:,}, {padding} of it padding; {layer.kind}{tied}"),
+        _row("", f"width / depth = {plan.spec.hidden_size / len(plan.spec.layers):.1f}, {DEPTH_SOURCE}"),
         _row("", f"N {off * 100:+.2f}% from the optimum{reason}"),
         _row("N, parameters", f"{params.total:,} ({params_text(params.total)}), from the formula"),
     ]
@@ -223,10 +236,7 @@ def _law_notes(law: ScalingLaw, extrapolations: Iterable[OutOfRange], epochs: fl
         for each in extrapolations
     ]
     if moe:
-        lines.append(
-            _row("  approximation", "a dense law at the active parameters: an MoE does better (arXiv:2202.01169), so")
-        )
-        lines.append(_row("", "the loss is an overestimate"))
+        lines.append(_row("  approximation", MOE_APPROXIMATION))
     if epochs is not None and epochs > 1 and not law.data_constrained:
         lines.append(_row("  repeated tokens", "fade as in arXiv:2305.16264 (R_D* = 15.39), which this law borrows"))
     if epochs is not None and epochs > MANY_EPOCHS:

@@ -79,7 +79,17 @@ def test_forward_text_says_where_figures_are_from(capsys: pytest.CaptureFixture[
         assert expected in text
 
 
+def test_figures_without_a_datasheet_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(capsys, "--budget", "1e6", "--gpu", "a10g").splitlines()
+    assert any(line.startswith("energy") and line.endswith("TDP, unverified") for line in lines)
+    lines = run(capsys, "--budget", "1e6", "--gpu", "h800=2", "--dtype", "fp8").splitlines()
+    assert any(line.startswith("  peak") and line.endswith(", unverified") for line in lines)
+    assert "unverified" not in run(capsys, "--budget", "1e6", "--gpu", "h100")
+
+
 def test_moe_is_an_approximation_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "overestimate" in facts(capsys, "--budget", "1e6", "--kind", "moe")["approximation"]
+    assert facts(capsys, "--budget", "1e6")["approximation"] is None
     text = run(capsys, "--budget", "1e6", "--kind", "moe")
     assert "a dense law at the active parameters" in text
     assert "overestimate" in text
