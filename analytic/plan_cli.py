@@ -82,8 +82,10 @@ def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
 
 
 def _plot(made: Plan, path: Path) -> None:
-    from analytic.plot import plot_plan  # matplotlib takes most of a second to import
-
+    try:
+        from analytic.plot import plot_plan  # matplotlib takes most of a second to import
+    except ModuleNotFoundError:
+        raise UsageError("--plot needs matplotlib, which is not installed") from None
     plot_plan(made, path)
 
 

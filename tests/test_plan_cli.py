@@ -44,6 +44,8 @@ def test_forward_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["six_nd_optimum"]["params"] == pytest.approx(47_476_210_890.126, rel=5e-11)
     assert found["six_nd_optimum"]["loss"] == pytest.approx(1.8969638019019, rel=5e-11)
     assert found["params"] == pytest.approx(found["optimum"]["params"], rel=0.01)
+    assert found["six_nd_flops"] == 6 * found["params"] * found["tokens"]
+    assert found["used_flops"] == found["flops_per_token"] * found["tokens"]
     assert found["gpu_hours"] == pytest.approx(1_250_000, rel=1e-9)
     assert found["usd"] == pytest.approx(5e6, rel=1e-9)
     assert {law["law"] for law in found["sensitivity"]["laws"]} >= {"hoffmann", "besiroglu", "muennighoff"}
@@ -146,6 +148,15 @@ def test_the_plan_draws_itself(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         run(capsys, "--budget", "1e5", "--dataset-tokens", "1e11", "--plot", str(tmp_path / f"plan.{suffix}"))
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
     ElementTree.parse(tmp_path / "plan.svg")
+
+
+def test_a_picture_needs_matplotlib_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "analytic.plot", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    assert plan(["--budget", "1e5", "--plot", str(tmp_path / "plan.png")]) == 2
+    assert "--plot needs matplotlib" in capsys.readouterr().err
 
 
 HEAVY = ("torch", "transformers", "numpy", "scipy", "matplotlib", "fvcore", "rich")
