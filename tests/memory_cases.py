@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
@@ -13,7 +13,7 @@ from analytic.files import configs_dir
 from analytic.hf import ModelConfig
 from analytic.keys import Keys
 from analytic.memory.implementation import Implementation, implementation_of
-from analytic.training import TrainingSetup
+from analytic.training import AttentionKernel, Precision, TrainingSetup
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")
 
@@ -155,8 +155,8 @@ def _experts(draw: st.DrawFn, family: str, heads: int) -> dict[str, Any]:
 @st.composite
 def setups(draw: st.DrawFn) -> TrainingSetup:
     """A random setup whose optimizer, if any, runs on the meta device."""
-    precision = draw(st.sampled_from(["fp16", "bf16", "fp32"]))
-    kernels = ["eager"] if precision == "fp32" else ["eager", "flash", "cudnn"]
+    precision: Precision = draw(st.sampled_from(get_args(Precision)))
+    kernels: list[AttentionKernel] = ["eager"] if precision == "fp32" else ["eager", "flash", "cudnn"]
     return TrainingSetup(
         micro_batch=draw(st.integers(1, 3)),
         seq_len=draw(st.integers(2, 40)),

@@ -91,9 +91,7 @@ def _deepseek_v2_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Rou
     return Routed(logits, weights, indices)
 
 
-def _limit_to_groups(
-    t: Tape, f: MoeFfn, scores: Tensor, tokens: int, routing: Routing
-) -> tuple[Tensor, list[Tensor]]:
+def _limit_to_groups(t: Tape, f: MoeFfn, scores: Tensor, tokens: int, routing: Routing) -> tuple[Tensor, list[Tensor]]:
     """Scores with those outside the best groups masked, and the tensors that the router holds meanwhile."""
     numel = tokens * f.num_experts
     best = ops.constant(t, "mlp.gate: group top-k", tokens * routing.groups_per_token, ops.FP32)
