@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from hypothesis import strategies as st
 
 from analytic import hf
@@ -13,6 +15,7 @@ from analytic.files import configs_dir
 from analytic.hf import ModelConfig
 from analytic.keys import Keys
 from analytic.memory.implementation import Implementation, implementation_of
+from analytic.spec import LatentAttention
 from analytic.training import AttentionKernel, Precision, TrainingSetup
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")
@@ -84,6 +87,14 @@ def predicted(config: ModelConfig) -> Implementation:
     implementation = implementation_of(config)
     assert isinstance(implementation, Implementation), implementation
     return implementation
+
+
+def runnable(config: ModelConfig, setup: TrainingSetup) -> TrainingSetup:
+    """Before torch 2.15, flash attention on meta gives values the width of queries: take cuDNN's there."""
+    is_latent = isinstance(config.spec.layers[0].attention, LatentAttention)
+    if is_latent and setup.attention_kernel == "flash" and torch.__version__ < (2, 15):
+        return replace(setup, attention_kernel="cudnn")
+    return setup
 
 
 @st.composite

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from analytic.memory import ops
+from analytic.memory import expert_ops, ops
 from analytic.memory.blocks import gated_ffn
 from analytic.memory.implementation import Context, Router
 from analytic.memory.tape import Tape
@@ -62,16 +62,16 @@ def _softmax_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, 
     is_qwen = router.kind == "qwen3_moe"
     logits = ops.linear(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens, is_folded=False)
     scores = ops.softmax(t, logits, "mlp.gate: scores", is_fused=is_qwen and is_fp16)
-    weights, indices = ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
+    weights, indices = expert_ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
     if router.routing.normalize or not is_qwen:
-        weights = ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=False)[0]
+        weights = expert_ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=False)[0]
     if is_qwen:
         weights = ops.cast(t, weights, t.itemsize, "mlp.gate: weights in the compute dtype")
     return Routed(logits, weights, indices)
 
 
 def _fp32_logits(t: Tape, f: MoeFfn, x: Tensor, tokens: int) -> Tensor:
-    return ops.linear_in_fp32(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens)
+    return expert_ops.linear_in_fp32(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens)
 
 
 def _deepseek_v2_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Routing) -> Routed:
@@ -86,7 +86,7 @@ def _deepseek_v2_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Rou
         del where
         scores, masks = _limit_to_groups(t, f, scores, tokens, routing)
         held += masks
-    weights, indices = ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
+    weights, indices = expert_ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
     weights = ops.mul_constant(t, weights, "mlp.gate: scaled weights")
     return Routed(logits, weights, indices)
 
@@ -104,7 +104,7 @@ def _limit_to_groups(t: Tape, f: MoeFfn, scores: Tensor, tokens: int, routing: R
     as_bool = ops.constant(t, "mlp.gate: score mask as bool", numel, 1)
     outside = ops.constant(t, "mlp.gate: outside the groups", numel, 1)
     del as_bool
-    masked = ops.masked_fill(t, scores, outside, "mlp.gate: masked scores")
+    masked = expert_ops.masked_fill(t, scores, outside, "mlp.gate: masked scores")
     if t.is_saving:
         held.append(outside)
     return masked, held
@@ -127,9 +127,9 @@ def _deepseek_v3_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Rou
     best = ops.constant(t, "mlp.gate: top-k", per_token, ops.FP32)
     indices = ops.constant(t, "mlp.gate: top-k: indices", per_token, ops.INT64)
     del best
-    weights = ops.select(t, scores, indices, per_token, "mlp.gate: weights")
+    weights = expert_ops.select(t, scores, indices, per_token, "mlp.gate: weights")
     if routing.normalize:
-        weights, total = ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=True)
+        weights, total = expert_ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=True)
         held.append(total)
     weights = ops.mul_constant(t, weights, "mlp.gate: scaled weights")
     return Routed(logits, weights, indices)
@@ -141,22 +141,22 @@ def _experts(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routed: Routed) -> Tens
     name = "mlp.experts"
     sorted_ids = ops.constant(t, f"{name}: sorted ids", rows, ops.INT64)
     order = ops.constant(t, f"{name}: order", rows, ops.INT64)
-    selected = ops.select(
+    selected = expert_ops.select(
         t, x, ops.constant(t, f"{name}: token of each row", rows, ops.INT64), rows * hidden_size, f"{name}: rows"
     )
-    weights = ops.select(t, routed.weights, order, rows, f"{name}: weight of each row")
+    weights = expert_ops.select(t, routed.weights, order, rows, f"{name}: weight of each row")
     ids = ops.constant(t, f"{name}: ids for the histogram", rows, 4)
     counts = ops.constant(t, f"{name}: rows of each expert", f.num_experts, 4)
     offsets = ops.constant(t, f"{name}: offsets", f.num_experts, 4)
     matrix = f.num_experts * hidden_size * width
-    out = ops.grouped_mm(t, selected, Parameter(f"{name}.gate_up_proj", 2 * matrix), offsets, 2 * rows * width)
+    out = expert_ops.grouped_mm(t, selected, Parameter(f"{name}.gate_up_proj", 2 * matrix), offsets, 2 * rows * width)
     out = _gate(t, out, f"{name}.act_fn")
-    out = ops.grouped_mm(t, out, Parameter(f"{name}.down_proj", matrix), offsets, rows * hidden_size)
-    weighted = ops.mul_routing(t, out, weights, f"{name}: weighted")
+    out = expert_ops.grouped_mm(t, out, Parameter(f"{name}.down_proj", matrix), offsets, rows * hidden_size)
+    weighted = expert_ops.mul_routing(t, out, weights, f"{name}: weighted")
     inverse = ops.constant(t, f"{name}: inverse order", rows, ops.INT64)
     ops.constant(t, f"{name}: row numbers", rows, ops.INT64)
-    weighted = ops.select(t, weighted, inverse, rows * hidden_size, f"{name}: weighted, by token")
-    total = ops.sum_experts(t, weighted, f.num_experts_per_token, f"{name}: sum")
+    weighted = expert_ops.select(t, weighted, inverse, rows * hidden_size, f"{name}: weighted, by token")
+    total = expert_ops.sum_experts(t, weighted, f.num_experts_per_token, f"{name}: sum")
     result = ops.cast(t, total, x.itemsize, name)
     del sorted_ids, ids, counts
     return result
