@@ -92,7 +92,7 @@ def predicted(config: ModelConfig) -> Implementation:
 def runnable(config: ModelConfig, setup: TrainingSetup) -> TrainingSetup:
     """Before torch 2.15, flash attention on meta gives values the width of queries: take cuDNN's there."""
     is_latent = isinstance(config.spec.layers[0].attention, LatentAttention)
-    if is_latent and setup.attention_kernel == "flash" and torch.__version__ < (2, 15):
+    if is_latent and setup.attention_kernel == "flash" and torch.__version__ < "2.15":
         return replace(setup, attention_kernel="cudnn")
     return setup
 

@@ -10,6 +10,7 @@ from analytic.spec import Attention, GroupedQueryAttention, ModelSpec
 from analytic.training import TrainingSetup
 
 MIB = 2**20
+_CUBLAS_WHEN = "during each matrix product (torch 2.15), or kept, once for each handle and stream (torch 2.11)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,13 @@ def cuda_only(spec: ModelSpec, setup: TrainingSetup) -> Iterator[CudaOnly]:
     yield CudaOnly(
         "cuBLAS workspace, compute capability 9.0",
         32 * MIB,
-        "matrix products",
+        _CUBLAS_WHEN,
         "torch aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize",
     )
     yield CudaOnly(
         "cuBLAS workspace, other GPUs",
         4096 * 2 * 1024 + 16 * 8 * 1024,
-        "matrix products",
+        _CUBLAS_WHEN,
         "torch aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize (:4096:2:16:8)",
     )
     yield CudaOnly(

@@ -7,10 +7,9 @@ from analytic.memory.tape import Tape
 from analytic.memory.tensors import Flow, Parameter, Tensor
 
 
-def select(t: Tape, x: Tensor, index: Tensor | None, numel: int, name: str) -> Tensor:
+def select(t: Tape, x: Tensor, index: Tensor, numel: int, name: str) -> Tensor:
     """Entries of x by index: backward adds into zeros as large as x (`index_backward`, `gather_backward`)."""
-    saves = [] if index is None else [index]
-    return t.new(name, numel, x.itemsize, t.record(name, [ops.same(x)], saves=saves))
+    return t.new(name, numel, x.itemsize, t.record(name, [ops.same(x)], saves=[index]))
 
 
 def topk(t: Tape, x: Tensor, numel: int, name: str) -> tuple[Tensor, Tensor]:
@@ -46,16 +45,9 @@ def grouped_mm(t: Tape, x: Tensor, weight: Parameter, offsets: Tensor, numel: in
     return t.new(weight.name, numel, x.itemsize, t.record(weight.name, flows, saves=[x, offsets]))
 
 
-def mul_routing(t: Tape, x: Tensor, weights: Tensor, name: str) -> Tensor:
-    """Expert outputs times one weight a row, in the wider of the two types."""
-    itemsize = max(x.itemsize, weights.itemsize)
-    flows = [ops.reduced(x, x.numel * itemsize), ops.reduced(weights, x.numel * itemsize)]
-    return t.new(name, x.numel, itemsize, t.record(name, flows, saves=[x, weights]))
-
-
 def sum_experts(t: Tape, x: Tensor, per_token: int, name: str) -> Tensor:
     """[T, k, H] summed over k: backward spreads the gradient over k copies."""
-    spread = ops.view(x, t.record(name, [ops.same(x) if per_token > 1 else ops.passed(x, is_view=True)]))
+    spread = ops.reshape(t, x, name, copies=per_token > 1)
     node = t.record(name, [ops.passed(spread, is_view=True)])
     return t.new(name, x.numel // per_token, x.itemsize, node)
 

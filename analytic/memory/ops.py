@@ -68,15 +68,15 @@ def saving_result(t: Tape, out: Tensor) -> Tensor:
     return out
 
 
-def mul_rows(t: Tape, x: Tensor, r: Tensor, name: str) -> Tensor:
-    """x * r with one r a row: the gradient of r is summed from a product as large as x."""
-    itemsize = max(x.itemsize, r.itemsize)
-    flows = [reduced(x, x.numel * itemsize), reduced(r, x.numel * itemsize)]
-    return t.new(name, x.numel, itemsize, t.record(name, flows, saves=[x, r]))
+def mul(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
+    """a * b in the wider type, where b may have one element a row: gradients are products as large as a first."""
+    itemsize = max(a.itemsize, b.itemsize)
+    flows = [_reduced(x, a.numel * itemsize) for x in (a, b)]
+    return t.new(name, a.numel, itemsize, t.record(name, flows, saves=[a, b]))
 
 
-def reduced(x: Tensor, unreduced_bytes: int) -> Flow:
-    """A gradient computed in more bytes than x has, then summed or cast."""
+def _reduced(x: Tensor, unreduced_bytes: int) -> Flow:
+    """A gradient computed in as many bytes or more than x has, then summed or cast."""
     size_bytes = x.numel * x.itemsize
     return Flow(x, size_bytes, unreduced_bytes=0 if unreduced_bytes == size_bytes else unreduced_bytes)
 
@@ -86,11 +86,6 @@ def scale(t: Tape, weight: Parameter, x: Tensor, name: str) -> Tensor:
     size_bytes = x.numel * x.itemsize
     flows = [Flow(weight, weight.numel * x.itemsize, unreduced_bytes=size_bytes), Flow(x, size_bytes)]
     return t.new(name, x.numel, x.itemsize, t.record(name, flows, saves=[x]))
-
-
-def mul(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
-    node = t.record(name, [same(a), same(b)], saves=[a, b])
-    return t.new(name, a.numel, a.itemsize, node)
 
 
 def mul_constant(t: Tape, x: Tensor, name: str, tables: Sequence[Tensor] = ()) -> Tensor:
@@ -167,13 +162,8 @@ def mul_complex(t: Tape, x: Tensor, table_bytes: int, name: str, tables: Sequenc
     return t.new(name, x.numel, x.itemsize, t.record(name, [flow], saves=tables))
 
 
-def reshape(t: Tape, x: Tensor, name: str) -> Tensor:
-    """A view in another shape."""
-    return view(x, t.record(name, [passed(x, is_view=True)]))
-
-
-def reordered(t: Tape, x: Tensor, name: str, *, copies: bool) -> Tensor:
-    """A view whose gradient comes in another memory layout: copied, or a view, too."""
+def reshape(t: Tape, x: Tensor, name: str, *, copies: bool = False) -> Tensor:
+    """A view in another shape. Its gradient is one, too, unless it `copies` one that comes in another layout."""
     return view(x, t.record(name, [same(x) if copies else passed(x, is_view=True)]))
 
 
@@ -216,11 +206,6 @@ def softmax(t: Tape, x: Tensor, name: str, *, is_fused: bool = False) -> Tensor:
 
 def sigmoid(t: Tape, x: Tensor, name: str) -> Tensor:
     return saving_result(t, t.new(name, x.numel, x.itemsize, t.record(name, [same(x)])))
-
-
-def constant(t: Tape, name: str, numel: int, itemsize: int) -> Tensor:
-    """A tensor without gradient: indices, masks, counts."""
-    return t.new(name, numel, itemsize)
 
 
 def expand_heads(t: Tape, x: Tensor, heads: int, name: str) -> Tensor:
