@@ -11,7 +11,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -19,7 +19,6 @@ from torch.profiler import ProfilerActivity, profile
 from empirical.meta_kernels import as_on_cuda
 from empirical.programs import Named
 from empirical.tracker import StorageTracker, TrackedEvent, TrackedPeak
-
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would log every start on stderr
 
@@ -89,18 +88,15 @@ class Tracked:
         tracker = StorageTracker(self.device, rounding=self.rounding)
         for name, tensor in program.base():
             tracker.register(name, tensor)
-        base, phases = tracker.current_bytes, []
-        running = program.phases()
+        base, first, phases = tracker.current_bytes, len(tracker.events), []
+        tracker.reset_peak()
         with as_on_cuda(), tracker:
-            while True:
-                tracker.reset_peak()
-                first = len(tracker.events)
-                name = next(running, None)
-                if name is None:
-                    break
+            for phase in program.phases():
                 peak, events = tracker.peak, tracker.events[first:]
                 end_bytes = tracker.current_bytes - base
-                phases.append(Phase(name, peak.peak_bytes - base, end_bytes, tracked=peak, events=events))
+                phases.append(Phase(phase, peak.peak_bytes - base, end_bytes, tracked=peak, events=events))
+                first = len(tracker.events)
+                tracker.reset_peak()
         program.reset()
         return MemoryMeasurement(self.name, base, tuple(phases))
 
@@ -120,7 +116,7 @@ class CpuAllocator:
         phases, live = [], 0
         running = program.phases()
         while True:
-            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
                 name = next(running, None)
             if name is None:
                 break
@@ -133,8 +129,8 @@ class CpuAllocator:
 
 def _running_total(profiled: profile) -> tuple[int, int]:
     """The highest sum and the last, of the allocations (positive) and frees (negative) in time."""
-    assert profiled.profiler is not None
-    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    kineto: Any = profiled.profiler
+    events = [event for event in kineto.kineto_results.events() if event.name() == "[memory]"]
     total = highest = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         total += event.nbytes()
@@ -164,23 +160,20 @@ class CudaAllocator:
         self._synchronize()
         torch.cuda.empty_cache()
         base, phases = self._counters(), []
-        running = program.phases()
-        while True:
-            self._reset_peaks()
-            name = next(running, None)
-            if name is None:
-                break
+        self._reset_peaks()
+        for phase in program.phases():
             self._synchronize()
             now = self._counters()
             phases.append(
                 Phase(
-                    name,
+                    phase,
                     now["requested_bytes.all.peak"] - base["requested_bytes.all.current"],
                     now["requested_bytes.all.current"] - base["requested_bytes.all.current"],
                     allocated_bytes=now["allocated_bytes.all.peak"] - base["allocated_bytes.all.current"],
                     reserved_bytes=now["reserved_bytes.all.peak"],
                 )
             )
+            self._reset_peaks()
         program.reset()
         return MemoryMeasurement(self.name, base["requested_bytes.all.current"], tuple(phases))
 

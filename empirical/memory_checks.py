@@ -63,7 +63,8 @@ def first_divergence(scheduled: Iterable[Change], tracked: Iterable[Change]) -> 
     """Where two profiles first part, or None if they turn at the same totals throughout."""
     ours, theirs = [*_runs(scheduled), []], [*_runs(tracked), []]
     scheduled_total = tracked_total = 0
-    for i, (mine, other) in enumerate(zip_longest(ours, theirs, fillvalue=[])):
+    nothing: list[Change] = []
+    for i, (mine, other) in enumerate(zip_longest(ours, theirs, fillvalue=nothing)):
         scheduled_total += sum(size_bytes for _, size_bytes in mine)
         tracked_total += sum(size_bytes for _, size_bytes in other)
         if scheduled_total != tracked_total:
@@ -165,9 +166,7 @@ def step_divergence(
 ) -> Divergence | None:
     """Where the schedule of forward and backward and their tracked profile part."""
     passes = chain(tracked["forward"].events, tracked["backward"].events)
-    return first_divergence(
-        scheduled_changes(step_events(config.spec, implementation, setup)), tracked_changes(passes)
-    )
+    return first_divergence(scheduled_changes(step_events(config.spec, implementation, setup)), tracked_changes(passes))
 
 
 def _step_figures(memory: StepMemory, tracked: MemoryMeasurement) -> dict[str, tuple[int, int]]:
@@ -181,14 +180,10 @@ def _step_figures(memory: StepMemory, tracked: MemoryMeasurement) -> dict[str, t
 
 
 def _check(config: ModelConfig, quantity: str, analytic: int, measured: int | None) -> Check:
-    return Check(
-        model=config.name, quantity=quantity, witness="tracked on meta", analytic=analytic, measured=measured
-    )
+    return Check(model=config.name, quantity=quantity, witness="tracked on meta", analytic=analytic, measured=measured)
 
 
-def _profile_check(
-    config: ModelConfig, subject: str, peaks: tuple[int, int], divergence: Divergence | None
-) -> Check:
+def _profile_check(config: ModelConfig, subject: str, peaks: tuple[int, int], divergence: Divergence | None) -> Check:
     """The live bytes where the profiles part, with the tensors that part them; where they do not, the peaks."""
     check = _check(config, f"every rise and fall of live bytes, {subject}", *peaks)
     if divergence is None:

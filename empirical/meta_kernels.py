@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +19,13 @@ def as_on_cuda() -> Iterator[None]:
     """
     plain = F.softmax
 
-    def softmax(x: Tensor, dim: Any = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
-        if x.is_meta and x.dtype is torch.float16 and dtype is torch.float32:
-            fused: Tensor = torch.ops.aten._softmax(x, dim, True)
+    def softmax(
+        input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        if input.is_meta and input.dtype is torch.float16 and dtype is torch.float32:
+            fused: Tensor = torch.ops.aten._softmax(input, dim, True)
             return fused
-        return plain(x, dim, _stacklevel, dtype)
+        return plain(input, dim, _stacklevel, dtype)
 
     F.softmax = softmax
     try:

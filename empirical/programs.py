@@ -70,7 +70,7 @@ class _Sink(torch.autograd.Function):
         return x.new_empty(0)
 
     @staticmethod
-    def backward(ctx: Any, _: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, _: Tensor) -> Tensor:
         shape, dtype, device = ctx.like
         return torch.zeros(shape, dtype=dtype, device=device)
 

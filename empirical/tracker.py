@@ -26,6 +26,7 @@ _IN_PLACE_IN_BACKWARD = {
     aten.scatter.src: aten.scatter_.src,
 }
 
+
 @dataclass(frozen=True, slots=True)
 class LiveTensor:
     """One storage: where it came from (an operator, or what the caller named it), and the first tensor on it."""
@@ -150,8 +151,8 @@ class StorageTracker(TorchDispatchMode):
 
 def _reference_counts(tensor: torch.Tensor) -> tuple[int, int]:
     """References to the tensor and to its storage, as a dispatch handler sees them."""
-    storage_count: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)  # type: ignore[attr-defined]
-    return tensor._use_count(), storage_count  # type: ignore[attr-defined]
+    storage_count: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+    return tensor._use_count(), storage_count
 
 
 def _sole_reference_counts() -> tuple[int, int]:

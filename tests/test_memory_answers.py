@@ -114,9 +114,7 @@ def test_the_largest_that_fits_is_the_last_that_does() -> None:
     def peak(setup: TrainingSetup) -> int:
         return step_memory(config.spec, implementation, setup).step_peak.total_bytes
 
-    plain, full = fits(
-        config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes
-    )
+    plain, full = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
     assert (plain.checkpointing, full.checkpointing) == ("none", "full")
     assert 0 < plain.micro_batch < full.micro_batch
     assert 4096 < plain.seq_len < full.seq_len
@@ -144,7 +142,9 @@ def test_what_only_cuda_knows_is_told_apart_with_its_source() -> None:
     assert lines["cuBLAS workspace, compute capability 9.0"].size_bytes == 32 * 2**20
     assert lines["CUDA context"].size_bytes is None
     assert all("torch" in line.source for line in lines.values())
-    assert "flash" not in {line.name for line in cuda_only(parsed(LLAMA_7B).spec, replace(setup, attention_kernel="cudnn"))}
+    assert "flash" not in {
+        line.name for line in cuda_only(parsed(LLAMA_7B).spec, replace(setup, attention_kernel="cudnn"))
+    }
 
 
 def test_backward_frees_all_that_forward_saved() -> None:

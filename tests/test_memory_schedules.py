@@ -18,7 +18,18 @@ from empirical.crosscheck import Check
 from empirical.memory import Tracked
 from empirical.memory_checks import layer_checks, memory_checks, step_checks
 from empirical.programs import LayerProgram, StepProgram
-from tests.memory_cases import FAMILIES, LLAMA_3_8B, LLAMA_3_70B, LLAMA_7B, models, parsed, predicted, setups, shipped
+from tests.memory_cases import (
+    FAMILIES,
+    LLAMA_3_8B,
+    LLAMA_3_70B,
+    LLAMA_7B,
+    models,
+    parsed,
+    predicted,
+    runnable,
+    setups,
+    shipped,
+)
 
 random = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
@@ -35,7 +46,7 @@ def test_random_layers_equal_the_tracker_at_every_rise_and_fall(family: str) -> 
     @given(models(family), setups(), st.data())
     def agree(config: ModelConfig, setup: TrainingSetup, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from(config.spec.runs))
-        assert failures(layer_checks(config, run, predicted(config), setup)) == []
+        assert failures(layer_checks(config, run, predicted(config), runnable(config, setup))) == []
 
     agree()
 
@@ -45,7 +56,7 @@ def test_random_training_steps_equal_the_tracker_at_every_rise_and_fall(family: 
     @settings(random, max_examples=8)
     @given(models(family), setups())
     def agree(config: ModelConfig, setup: TrainingSetup) -> None:
-        assert failures(step_checks(config, predicted(config), setup)) == []
+        assert failures(step_checks(config, predicted(config), runnable(config, setup))) == []
 
     agree()
 
@@ -56,7 +67,8 @@ def test_random_training_steps_equal_the_tracker_at_every_rise_and_fall(family: 
 )
 def test_published_models_equal_the_tracker_at_full_size(name: str, checkpointing: Any) -> None:
     setup = TrainingSetup(seq_len=1024, checkpointing=checkpointing, optimizer="adamw_foreach", rounding_bytes=512)
-    assert failures(memory_checks(shipped(name), setup)) == []
+    config = shipped(name)
+    assert failures(memory_checks(config, runnable(config, setup))) == []
 
 
 def test_fp32_master_weights_equal_the_tracker() -> None:
@@ -129,7 +141,7 @@ def test_a_deepseek_v3_layer_equals_published_measurements(kernel: Any, saved: i
 
 
 def test_the_backward_of_a_deepseek_v3_layer_is_mostly_its_experts_gradients() -> None:
-    setup = TrainingSetup(seq_len=4096, checkpointing="full")
+    setup = TrainingSetup(seq_len=4096, checkpointing="full", attention_kernel="cudnn")
     memory = layer("deepseek_v3_config.json", 1, setup)
     config = shipped("deepseek_v3_config.json")
     tracked = Tracked().measure(LayerProgram.build(config, config.spec.runs[1], setup, "meta"))

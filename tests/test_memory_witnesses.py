@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from analytic.memory import blocks, ops
+from analytic.memory import ops
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
 from analytic.memory.tape import Tape
@@ -41,7 +41,9 @@ CPU_SLACK_BYTES = 32
 def test_the_tracker_equals_torch_mem_tracker(raw: dict[str, Any], checkpointing: Any) -> None:
     """Both as autograd runs under a dispatch mode: torch's tracker does not undo what that changes."""
     config = parsed(raw)
-    setup = TrainingSetup(seq_len=48, micro_batch=2, checkpointing=checkpointing, optimizer="none")
+    setup = TrainingSetup(
+        seq_len=48, micro_batch=2, checkpointing=checkpointing, optimizer="none", attention_kernel="cudnn"
+    )
     ours = StepProgram.build(config, setup, "meta")
     tracker = StorageTracker(torch.device("meta"), is_in_place=False)
     for name, tensor in ours.base():
@@ -171,7 +173,7 @@ def free_the_gate_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     def silu(t: Tape, x: Tensor, name: str) -> Tensor:
         return ops.neg(t, x, name)
 
-    monkeypatch.setattr(blocks.ops, "silu", silu)
+    monkeypatch.setattr(ops, "silu", silu)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
         name, width = f"self_attn.{part}_proj", heads * a.head_dim
         bias = Parameter(f"{name}.bias", width) if a.qkv_bias else None
         out = ops.linear(t, x, Parameter(name, hidden_size * width), tokens, bias=bias)
-        out = ops.reordered(t, out, name, copies=copies and heads > 1 and setup.seq_len > 1)
+        out = ops.reshape(t, out, name, copies=copies and heads > 1 and setup.seq_len > 1)
         return rms_norm(t, out, a.head_dim, f"self_attn.{part}_norm") if norm else out
 
     q = project("q", a.num_heads, norm=a.qk_norm, copies=True)
@@ -61,7 +61,7 @@ def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attende
     tokens, hidden_size = setup.tokens, x.numel // setup.tokens
     copies = a.num_heads > 1 and setup.seq_len > 1
     rope_numel = tokens * a.qk_rope_head_dim
-    q = ops.reordered(t, _latent_queries(t, a, x, tokens), "self_attn.q_proj", copies=copies)
+    q = ops.reshape(t, _latent_queries(t, a, x, tokens), "self_attn.q_proj", copies=copies)
     q_pass, q_rot = ops.split(t, q, (tokens * a.num_heads * a.qk_nope_head_dim, rope_numel * a.num_heads), "q: parts")
 
     name, width = "self_attn.kv_a_proj_with_mqa", a.kv_lora_rank + a.qk_rope_head_dim
@@ -94,7 +94,7 @@ def _expand_latent(
     """`expand_kv`: keys are written part by part into a new tensor, values stay a view."""
     parts = tokens * a.num_heads * a.qk_nope_head_dim, tokens * a.num_heads * a.v_head_dim
     weight = Parameter("self_attn.kv_b_proj", a.kv_lora_rank * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim))
-    kv = ops.reordered(t, ops.linear(t, latent, weight, tokens), weight.name, copies=copies)
+    kv = ops.reshape(t, ops.linear(t, latent, weight, tokens), weight.name, copies=copies)
     k_pass, v = ops.split(t, kv, parts, "kv_b: parts")
     k_rot = ops.expand_heads(t, k_rot, a.num_heads, "k: shared rotary part")
     return ops.write_parts(t, k_pass, k_rot, "key"), v
@@ -165,7 +165,7 @@ def _eager(
     weights = ops.cast(t, ops.softmax(t, weights, "softmax", is_fused=is_fused), t.itemsize, "attention weights")
     numel = setup.tokens * heads.num * heads.v_dim
     out = ops.bmm(t, weights, ops.clone(t, v, "v by head") if copies_v else v, numel, "attention output by head")
-    out = ops.reordered(t, out, "attention output by head", copies=is_batched)
+    out = ops.reshape(t, out, "attention output by head", copies=is_batched)
     return _to_rows(t, out, heads.num > 1 and setup.seq_len > 1), weights
 
 

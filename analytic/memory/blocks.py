@@ -18,7 +18,7 @@ def rms_norm(t: Tape, x: Tensor, width: int, name: str) -> Tensor:
     rows = x.numel // width
     variance = ops.mean(t, ops.pow2(t, x32, f"{name}: square"), rows, f"{name}: variance")
     inverse = ops.rsqrt(t, ops.add_constant(t, variance, f"{name}: variance + eps"), f"{name}: rsqrt")
-    normed = ops.mul_rows(t, x32, inverse, f"{name}: normalized in fp32")
+    normed = ops.mul(t, x32, inverse, f"{name}: normalized in fp32")
     del x32, inverse
     return ops.scale(t, Parameter(name, width), ops.cast(t, normed, t.itemsize, f"{name}: normalized"), name)
 
@@ -78,7 +78,7 @@ def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Te
     k32 = ops.cast(t, k, ops.FP32, "k: fp32 copy")
     q_product = ops.mul_complex(t, q32, table_bytes, "q * angles", context.tables)
     # the gradient of q is part of that of q and its unturned features: copied to be contiguous, if not cast
-    q_product = ops.reordered(t, q_product, "q * angles", copies=t.itemsize == ops.FP32)
+    q_product = ops.reshape(t, q_product, "q * angles", copies=t.itemsize == ops.FP32)
     turned = ops.cast(t, q_product, t.itemsize, "q: rotated")
     del q_product
     return turned, ops.cast(

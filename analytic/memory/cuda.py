@@ -10,6 +10,7 @@ from analytic.spec import Attention, GroupedQueryAttention, ModelSpec
 from analytic.training import TrainingSetup
 
 MIB = 2**20
+_CUBLAS_WHEN = "during each matrix product (torch 2.15), or kept, once for each handle and stream (torch 2.11)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +42,31 @@ def cuda_only(spec: ModelSpec, setup: TrainingSetup) -> Iterator[CudaOnly]:
     yield CudaOnly(
         "cuBLAS workspace, compute capability 9.0",
         32 * MIB,
-        "matrix products",
+        _CUBLAS_WHEN,
         "torch aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize",
     )
     yield CudaOnly(
         "cuBLAS workspace, other GPUs",
         4096 * 2 * 1024 + 16 * 8 * 1024,
-        "matrix products",
+        _CUBLAS_WHEN,
         "torch aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize (:4096:2:16:8)",
     )
     yield CudaOnly(
-        "CUDA context", None, "always, outside the allocator", "torch.cuda.mem_get_info, less what the allocator reserves"
+        "CUDA context",
+        None,
+        "always, outside the allocator",
+        "torch.cuda.mem_get_info, less what the allocator reserves",
     )
 
 
 def flash_backward_bytes(attention: Attention, setup: TrainingSetup) -> int:
     """Row sums and the gradient of q in fp32, both padded; keys' and values' gradients for every query head."""
     if isinstance(attention, GroupedQueryAttention):
-        heads, head_dim, is_grouped = attention.num_heads, attention.head_dim, attention.num_kv_heads < attention.num_heads
+        heads, head_dim, is_grouped = (
+            attention.num_heads,
+            attention.head_dim,
+            attention.num_kv_heads < attention.num_heads,
+        )
     else:
         heads, head_dim, is_grouped = attention.num_heads, attention.qk_head_dim, False
     padded_len = _padded(setup.seq_len, 128)

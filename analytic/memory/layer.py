@@ -45,18 +45,15 @@ def layer_memory(
 ) -> LayerMemory:
     """Schedule one layer: forward alone, forward with what it saves, and backward."""
     forward = transient_events(layer, hidden_size, implementation, setup)
-    plain = replace(setup, checkpointing="none")
-    kept, start = training_events(layer, hidden_size, implementation, plain)
-    saved = live_after(kept[:start])
-    if setup.checkpointing == "full":
-        kept, start = training_events(layer, hidden_size, implementation, setup)
+    saved = saved_events(layer, hidden_size, implementation, setup)
+    training, start = training_events(layer, hidden_size, implementation, setup)
     return LayerMemory(
         implementation=implementation.name,
         base=peak("base", layer_base(layer, hidden_size, implementation, setup)).live,
         forward_transient=peak_of(forward, "forward"),
         boundary=breakdown({"layer output": sum(size_bytes for _, size_bytes in forward)}),
-        saved=peak("saved", saved).live,
-        backward_peak=peak_of(kept, "backward", start),
+        saved=peak("saved", live_after(saved)).live,
+        backward_peak=peak_of(training, "backward", start),
     )
 
 
@@ -72,20 +69,39 @@ def transient_events(
     return events
 
 
+def saved_events(
+    layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
+) -> list[Event]:
+    """The events of a forward pass that saves everything; the output is gone at their end."""
+    t = _tape(setup)
+    plain = replace(setup, checkpointing="none")
+    out = _recorded(t, layer, hidden_size, implementation, plain)
+    events = list(t.events)
+    del out
+    return events
+
+
 def training_events(
     layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
 ) -> tuple[list[Event], int]:
     """The events of forward and backward, and the index at which backward begins: the output is gone by then."""
     t = _tape(setup)
-    before = Node("layer input", "", [], 1)  # where the input's gradient goes
-    call = partial(decoder_layer, t, layer, context=Context(setup, implementation))
-    x = _input(hidden_size, setup, before)
-    out = t.checkpoint(call, x) if setup.checkpointing == "full" else call(x)
-    out.storage = None
+    out = _recorded(t, layer, hidden_size, implementation, setup)
     start = len(t.events)
-    t.start_backward(out, x.numel * x.itemsize)
+    t.start_backward(out, setup.tokens * hidden_size * setup.itemsize)
     t.backward()
     return list(t.events), start
+
+
+def _recorded(
+    t: Tape, layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
+) -> Tensor:
+    """Run the layer as in training. What is returned has no storage any more: the rest of a model frees it."""
+    call = partial(decoder_layer, t, layer, context=Context(setup, implementation))
+    x = _input(hidden_size, setup, Node("layer input", "", [], 1))
+    out = t.checkpoint(call, x) if setup.checkpointing == "full" else call(x)
+    out.storage = None
+    return out
 
 
 def _tape(setup: TrainingSetup) -> Tape:

@@ -8,8 +8,8 @@ from functools import partial
 
 from analytic.memory import ops
 from analytic.memory.blocks import rms_norm
-from analytic.memory.implementation import Context, Implementation
 from analytic.memory.decoder import decoder_layer
+from analytic.memory.implementation import Context, Implementation
 from analytic.memory.static import rotary_dim
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Category, Flow, Parameter, Tensor
@@ -89,10 +89,8 @@ def _positions(t: Tape, spec: ModelSpec, implementation: Implementation, setup: 
     as_float = t.allocate("rotary: positions in fp32", seq_len * ops.FP32)
     angles = t.new("rotary: angles", seq_len * dim // 2, ops.FP32)
     del as_float
-    if implementation.rotary == "complex":
-        tables = _complex_table(t, angles)
-    else:
-        tables = _cos_and_sin(t, seq_len * dim)
+    is_complex = implementation.rotary == "complex"
+    tables = _complex_table(t, angles) if is_complex else _cos_and_sin(t, seq_len * dim)
     return Context(setup, implementation, tables, position_ids)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from analytic.memory import ops
+from analytic.memory import expert_ops, ops
 from analytic.memory.blocks import gated_ffn
 from analytic.memory.implementation import Context, Router
 from analytic.memory.tape import Tape
@@ -62,16 +62,16 @@ def _softmax_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, router: Router, 
     is_qwen = router.kind == "qwen3_moe"
     logits = ops.linear(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens, is_folded=False)
     scores = ops.softmax(t, logits, "mlp.gate: scores", is_fused=is_qwen and is_fp16)
-    weights, indices = ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
+    weights, indices = expert_ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
     if router.routing.normalize or not is_qwen:
-        weights = ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=False)[0]
+        weights = expert_ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=False)[0]
     if is_qwen:
         weights = ops.cast(t, weights, t.itemsize, "mlp.gate: weights in the compute dtype")
     return Routed(logits, weights, indices)
 
 
 def _fp32_logits(t: Tape, f: MoeFfn, x: Tensor, tokens: int) -> Tensor:
-    return ops.linear_in_fp32(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens)
+    return expert_ops.linear_in_fp32(t, x, Parameter("mlp.gate", x.numel // tokens * f.num_experts), tokens)
 
 
 def _deepseek_v2_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Routing) -> Routed:
@@ -80,33 +80,31 @@ def _deepseek_v2_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Rou
     scores = ops.softmax(t, logits, "mlp.gate: scores")
     held: list[Tensor] = []
     if routing.num_groups > 1:
-        group_scores = ops.constant(t, "mlp.gate: group scores", tokens * routing.num_groups, ops.FP32)
-        where = ops.constant(t, "mlp.gate: best of each group", tokens * routing.num_groups, ops.INT64)
+        group_scores = t.new("mlp.gate: group scores", tokens * routing.num_groups, ops.FP32)
+        where = t.new("mlp.gate: best of each group", tokens * routing.num_groups, ops.INT64)
         held = [group_scores, *([where] if t.is_saving else [])]
         del where
         scores, masks = _limit_to_groups(t, f, scores, tokens, routing)
         held += masks
-    weights, indices = ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
+    weights, indices = expert_ops.topk(t, scores, tokens * f.num_experts_per_token, "mlp.gate: top-k")
     weights = ops.mul_constant(t, weights, "mlp.gate: scaled weights")
     return Routed(logits, weights, indices)
 
 
-def _limit_to_groups(
-    t: Tape, f: MoeFfn, scores: Tensor, tokens: int, routing: Routing
-) -> tuple[Tensor, list[Tensor]]:
+def _limit_to_groups(t: Tape, f: MoeFfn, scores: Tensor, tokens: int, routing: Routing) -> tuple[Tensor, list[Tensor]]:
     """Scores with those outside the best groups masked, and the tensors that the router holds meanwhile."""
     numel = tokens * f.num_experts
-    best = ops.constant(t, "mlp.gate: group top-k", tokens * routing.groups_per_token, ops.FP32)
-    chosen = ops.constant(t, "mlp.gate: chosen groups", tokens * routing.groups_per_token, ops.INT64)
+    best = t.new("mlp.gate: group top-k", tokens * routing.groups_per_token, ops.FP32)
+    chosen = t.new("mlp.gate: chosen groups", tokens * routing.groups_per_token, ops.INT64)
     del best
-    group_mask = ops.constant(t, "mlp.gate: group mask", tokens * routing.num_groups, ops.FP32)
+    group_mask = t.new("mlp.gate: group mask", tokens * routing.num_groups, ops.FP32)
     held = [chosen, group_mask]
     if f.num_experts > routing.num_groups > 1:
-        held.append(ops.constant(t, "mlp.gate: score mask", numel, ops.FP32))
-    as_bool = ops.constant(t, "mlp.gate: score mask as bool", numel, 1)
-    outside = ops.constant(t, "mlp.gate: outside the groups", numel, 1)
+        held.append(t.new("mlp.gate: score mask", numel, ops.FP32))
+    as_bool = t.new("mlp.gate: score mask as bool", numel, 1)
+    outside = t.new("mlp.gate: outside the groups", numel, 1)
     del as_bool
-    masked = ops.masked_fill(t, scores, outside, "mlp.gate: masked scores")
+    masked = expert_ops.masked_fill(t, scores, outside, "mlp.gate: masked scores")
     if t.is_saving:
         held.append(outside)
     return masked, held
@@ -117,21 +115,21 @@ def _deepseek_v3_router(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routing: Rou
     per_token, groups = tokens * f.num_experts_per_token, tokens * routing.num_groups
     logits = _fp32_logits(t, f, x, tokens)
     scores = ops.sigmoid(t, logits, "mlp.gate: scores")
-    for_choice = ops.constant(t, "mlp.gate: biased scores", scores.numel, ops.FP32)
-    two_best = ops.constant(t, "mlp.gate: two best of each group", 2 * groups, ops.FP32)
-    where = ops.constant(t, "mlp.gate: two best of each group: indices", 2 * groups, ops.INT64)
+    for_choice = t.new("mlp.gate: biased scores", scores.numel, ops.FP32)
+    two_best = t.new("mlp.gate: two best of each group", 2 * groups, ops.FP32)
+    where = t.new("mlp.gate: two best of each group: indices", 2 * groups, ops.INT64)
     held = [where] if t.is_saving else []
     del where
-    held.append(ops.constant(t, "mlp.gate: group scores", groups, ops.FP32))
+    held.append(t.new("mlp.gate: group scores", groups, ops.FP32))
     del two_best
     for_choice, masks = _limit_to_groups(t, f, for_choice, tokens, routing)
     held += masks
-    best = ops.constant(t, "mlp.gate: top-k", per_token, ops.FP32)
-    indices = ops.constant(t, "mlp.gate: top-k: indices", per_token, ops.INT64)
+    best = t.new("mlp.gate: top-k", per_token, ops.FP32)
+    indices = t.new("mlp.gate: top-k: indices", per_token, ops.INT64)
     del best
-    weights = ops.select(t, scores, indices, per_token, "mlp.gate: weights")
+    weights = expert_ops.select(t, scores, indices, per_token, "mlp.gate: weights")
     if routing.normalize:
-        weights, total = ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=True)
+        weights, total = expert_ops.normalize_rows(t, weights, tokens, "mlp.gate: weights", has_epsilon=True)
         held.append(total)
     weights = ops.mul_constant(t, weights, "mlp.gate: scaled weights")
     return Routed(logits, weights, indices)
@@ -141,26 +139,26 @@ def _experts(t: Tape, f: MoeFfn, x: Tensor, tokens: int, routed: Routed) -> Tens
     """`grouped_mm_experts_forward`"""
     hidden_size, width, rows = x.numel // tokens, f.expert_intermediate_size, tokens * f.num_experts_per_token
     name = "mlp.experts"
-    sorted_ids = ops.constant(t, f"{name}: sorted ids", rows, ops.INT64)
-    order = ops.constant(t, f"{name}: order", rows, ops.INT64)
-    selected = ops.select(
-        t, x, ops.constant(t, f"{name}: token of each row", rows, ops.INT64), rows * hidden_size, f"{name}: rows"
+    sorted_ids = t.new(f"{name}: sorted ids", rows, ops.INT64)
+    order = t.new(f"{name}: order", rows, ops.INT64)
+    selected = expert_ops.select(
+        t, x, t.new(f"{name}: token of each row", rows, ops.INT64), rows * hidden_size, f"{name}: rows"
     )
-    weights = ops.select(t, routed.weights, order, rows, f"{name}: weight of each row")
-    ids = ops.constant(t, f"{name}: ids for the histogram", rows, 4)
-    counts = ops.constant(t, f"{name}: rows of each expert", f.num_experts, 4)
-    offsets = ops.constant(t, f"{name}: offsets", f.num_experts, 4)
+    weights = expert_ops.select(t, routed.weights, order, rows, f"{name}: weight of each row")
+    ids = t.new(f"{name}: ids for the histogram", rows, 4)
+    counts = t.new(f"{name}: rows of each expert", f.num_experts, 4)
+    offsets = t.new(f"{name}: offsets", f.num_experts, 4)
     matrix = f.num_experts * hidden_size * width
-    out = ops.grouped_mm(t, selected, Parameter(f"{name}.gate_up_proj", 2 * matrix), offsets, 2 * rows * width)
+    out = expert_ops.grouped_mm(t, selected, Parameter(f"{name}.gate_up_proj", 2 * matrix), offsets, 2 * rows * width)
     out = _gate(t, out, f"{name}.act_fn")
-    out = ops.grouped_mm(t, out, Parameter(f"{name}.down_proj", matrix), offsets, rows * hidden_size)
-    weighted = ops.mul_routing(t, out, weights, f"{name}: weighted")
-    inverse = ops.constant(t, f"{name}: inverse order", rows, ops.INT64)
-    ops.constant(t, f"{name}: row numbers", rows, ops.INT64)
-    weighted = ops.select(t, weighted, inverse, rows * hidden_size, f"{name}: weighted, by token")
-    total = ops.sum_experts(t, weighted, f.num_experts_per_token, f"{name}: sum")
+    out = expert_ops.grouped_mm(t, out, Parameter(f"{name}.down_proj", matrix), offsets, rows * hidden_size)
+    weighted = ops.mul(t, out, weights, f"{name}: weighted")
+    inverse = t.new(f"{name}: inverse order", rows, ops.INT64)
+    t.new(f"{name}: row numbers", rows, ops.INT64)
+    weighted = expert_ops.select(t, weighted, inverse, rows * hidden_size, f"{name}: weighted, by token")
+    total = expert_ops.sum_experts(t, weighted, f.num_experts_per_token, f"{name}: sum")
     result = ops.cast(t, total, x.itemsize, name)
-    del sorted_ids, ids, counts
+    del sorted_ids, ids, counts  # unused, but local variables of the original
     return result
 
 

@@ -59,24 +59,24 @@ def rsqrt(t: Tape, x: Tensor, name: str) -> Tensor:
     """Saves its result; backward is -0.5 * grad * result.pow(3)."""
     size_bytes = x.numel * x.itemsize
     node = t.record(name, [Flow(x, size_bytes, scratch=(size_bytes, size_bytes))])
-    return _saving_result(t, t.new(name, x.numel, x.itemsize, node))
+    return saving_result(t, t.new(name, x.numel, x.itemsize, node))
 
 
-def _saving_result(t: Tape, out: Tensor) -> Tensor:
+def saving_result(t: Tape, out: Tensor) -> Tensor:
     if out.node is not None:
         t.save(out.node, out)
     return out
 
 
-def mul_rows(t: Tape, x: Tensor, r: Tensor, name: str) -> Tensor:
-    """x * r with one r a row: the gradient of r is summed from a product as large as x."""
-    itemsize = max(x.itemsize, r.itemsize)
-    flows = [_reduced(x, x.numel * itemsize), _reduced(r, x.numel * itemsize)]
-    return t.new(name, x.numel, itemsize, t.record(name, flows, saves=[x, r]))
+def mul(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
+    """a * b in the wider type, where b may have one element a row: gradients are products as large as a first."""
+    itemsize = max(a.itemsize, b.itemsize)
+    flows = [_reduced(x, a.numel * itemsize) for x in (a, b)]
+    return t.new(name, a.numel, itemsize, t.record(name, flows, saves=[a, b]))
 
 
 def _reduced(x: Tensor, unreduced_bytes: int) -> Flow:
-    """A gradient computed in more bytes than x has, then summed or cast."""
+    """A gradient computed in as many bytes or more than x has, then summed or cast."""
     size_bytes = x.numel * x.itemsize
     return Flow(x, size_bytes, unreduced_bytes=0 if unreduced_bytes == size_bytes else unreduced_bytes)
 
@@ -86,11 +86,6 @@ def scale(t: Tape, weight: Parameter, x: Tensor, name: str) -> Tensor:
     size_bytes = x.numel * x.itemsize
     flows = [Flow(weight, weight.numel * x.itemsize, unreduced_bytes=size_bytes), Flow(x, size_bytes)]
     return t.new(name, x.numel, x.itemsize, t.record(name, flows, saves=[x]))
-
-
-def mul(t: Tape, a: Tensor, b: Tensor, name: str) -> Tensor:
-    node = t.record(name, [same(a), same(b)], saves=[a, b])
-    return t.new(name, a.numel, a.itemsize, node)
 
 
 def mul_constant(t: Tape, x: Tensor, name: str, tables: Sequence[Tensor] = ()) -> Tensor:
@@ -167,13 +162,8 @@ def mul_complex(t: Tape, x: Tensor, table_bytes: int, name: str, tables: Sequenc
     return t.new(name, x.numel, x.itemsize, t.record(name, [flow], saves=tables))
 
 
-def reshape(t: Tape, x: Tensor, name: str) -> Tensor:
-    """A view in another shape."""
-    return view(x, t.record(name, [passed(x, is_view=True)]))
-
-
-def reordered(t: Tape, x: Tensor, name: str, *, copies: bool) -> Tensor:
-    """A view whose gradient comes in another memory layout: copied, or a view, too."""
+def reshape(t: Tape, x: Tensor, name: str, *, copies: bool = False) -> Tensor:
+    """A view in another shape. Its gradient is one, too, unless it `copies` one that comes in another layout."""
     return view(x, t.record(name, [same(x) if copies else passed(x, is_view=True)]))
 
 
@@ -211,69 +201,11 @@ def softmax(t: Tape, x: Tensor, name: str, *, is_fused: bool = False) -> Tensor:
     """Softmax in fp32. `is_fused`: CUDA reads fp16 without making an fp32 copy first (`half_to_float`)."""
     x = x if is_fused else cast(t, x, FP32, f"{name}: fp32 copy")
     node = t.record(name, [same(x)])
-    return _saving_result(t, t.new(name, x.numel, FP32, node))
+    return saving_result(t, t.new(name, x.numel, FP32, node))
 
 
 def sigmoid(t: Tape, x: Tensor, name: str) -> Tensor:
-    return _saving_result(t, t.new(name, x.numel, x.itemsize, t.record(name, [same(x)])))
-
-
-def constant(t: Tape, name: str, numel: int, itemsize: int) -> Tensor:
-    """A tensor without gradient: indices, masks, counts."""
-    return t.new(name, numel, itemsize)
-
-
-def select(t: Tape, x: Tensor, index: Tensor | None, numel: int, name: str) -> Tensor:
-    """Entries of x by index: backward adds into zeros as large as x (`index_backward`, `gather_backward`)."""
-    saves = [] if index is None else [index]
-    return t.new(name, numel, x.itemsize, t.record(name, [same(x)], saves=saves))
-
-
-def topk(t: Tape, x: Tensor, numel: int, name: str) -> tuple[Tensor, Tensor]:
-    """The largest entries of each row and where they are."""
-    node = t.record(name, [same(x)])
-    values = t.new(name, numel, x.itemsize, node)
-    indices = t.new(f"{name}: indices", numel, INT64)
-    if node is not None:
-        t.save(node, indices)
-    return values, indices
-
-
-def normalize_rows(t: Tape, x: Tensor, rows: int, name: str, *, has_epsilon: bool) -> tuple[Tensor, Tensor]:
-    """`x /= x.sum(-1, keepdim=True)`, and that sum: in place, so that autograd keeps a copy of x as it was."""
-    total = t.new(f"{name}: sum", rows, x.itemsize, t.record(f"{name}: sum", [passed(x, is_view=True)]))
-    if has_epsilon:
-        total = add_constant(t, total, f"{name}: sum + eps")
-    if not t.is_recording:
-        return x, total
-    size_bytes = x.numel * x.itemsize
-    summed_bytes = size_bytes if x.numel > rows else 0
-    flows = [
-        Flow(total, rows * x.itemsize, unreduced_bytes=summed_bytes, scratch=(size_bytes,) * 3),
-        Flow(x, size_bytes),
-    ]
-    before = t.new(f"{name}: copy for backward", x.numel, x.itemsize)
-    return view(x, t.record(name, flows, saves=[before, total])), total
-
-
-def grouped_mm(t: Tape, x: Tensor, weight: Parameter, offsets: Tensor, numel: int) -> Tensor:
-    """Rows sorted by expert, each times its expert's matrix."""
-    flows = [Flow(weight, weight.numel * x.itemsize, is_view=True), same(x)]
-    return t.new(weight.name, numel, x.itemsize, t.record(weight.name, flows, saves=[x, offsets]))
-
-
-def mul_routing(t: Tape, x: Tensor, weights: Tensor, name: str) -> Tensor:
-    """Expert outputs times one weight a row, in the wider of the two types."""
-    itemsize = max(x.itemsize, weights.itemsize)
-    flows = [_reduced(x, x.numel * itemsize), _reduced(weights, x.numel * itemsize)]
-    return t.new(name, x.numel, itemsize, t.record(name, flows, saves=[x, weights]))
-
-
-def sum_experts(t: Tape, x: Tensor, per_token: int, name: str) -> Tensor:
-    """[T, k, H] summed over k: backward spreads the gradient over k copies."""
-    spread = view(x, t.record(name, [same(x) if per_token > 1 else passed(x, is_view=True)]))
-    node = t.record(name, [passed(spread, is_view=True)])
-    return t.new(name, x.numel // per_token, x.itemsize, node)
+    return saving_result(t, t.new(name, x.numel, x.itemsize, t.record(name, [same(x)])))
 
 
 def expand_heads(t: Tape, x: Tensor, heads: int, name: str) -> Tensor:
@@ -294,23 +226,6 @@ def write_parts(t: Tape, first: Tensor, second: Tensor, name: str) -> Tensor:
     base = view(out, t.record(f"{name}: first part written", [flow]))
     flows = [same(base), Flow(second, second.numel * itemsize, scratch=(second.numel * itemsize,))]
     return view(out, t.record(f"{name}: second part written", flows))
-
-
-def linear_in_fp32(t: Tape, x: Tensor, weight: Parameter, rows: int) -> Tensor:
-    """A product of fp32 copies of both factors; the weight's gradient is cast back."""
-    x32 = cast(t, x, FP32, f"{weight.name}: fp32 copy of the input")
-    if t.itemsize == FP32:
-        return linear(t, x32, weight, rows, is_folded=False)
-    node = t.record(f"{weight.name}: fp32 copy", [Flow(weight, weight.numel * t.itemsize)])
-    weight32 = t.new(f"{weight.name}: fp32 copy", weight.numel, FP32, node)
-    flows = [Flow(x32, x32.numel * FP32), Flow(weight32, weight.numel * FP32, is_view=True)]
-    numel = rows * (weight.numel * rows // x.numel)
-    return t.new(weight.name, numel, FP32, t.record(weight.name, flows, saves=[x32, weight32]))
-
-
-def masked_fill(t: Tape, x: Tensor, mask: Tensor, name: str) -> Tensor:
-    """Saves the mask; backward fills the gradient likewise."""
-    return t.new(name, x.numel, x.itemsize, t.record(name, [same(x)], saves=[mask]))
 
 
 def nll_loss(t: Tape, x: Tensor, labels: Tensor, name: str) -> Tensor:

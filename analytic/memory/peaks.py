@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from analytic.breakdown import Breakdown
 from analytic.memory.tensors import Category, Event
@@ -41,12 +42,9 @@ def live_after(events: Iterable[Event]) -> Live:
 
 def highest(events: Sequence[Event]) -> tuple[int, int]:
     """The highest running total, and how many events have happened then; (0, 0) if nothing rises above the start."""
-    total = best = count = 0
-    for i, (_, size_bytes) in enumerate(events, start=1):
-        total += size_bytes
-        if total > best:
-            best, count = total, i
-    return best, count
+    totals = list(accumulate((size_bytes for _, size_bytes in events), initial=0))
+    best = max(totals)
+    return best, totals.index(best)
 
 
 def peak(moment: str, live: Live) -> Peak:

@@ -13,6 +13,7 @@ from analytic.params import layer_params
 from analytic.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 from analytic.training import TrainingSetup
 
+
 def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup) -> Live:
     """What the figures of a single layer stand on: its parameters (and gradients), input, tables, mask."""
     live: Live = Live()

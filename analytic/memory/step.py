@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,7 +71,9 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
     base = model_base(spec, setup)
     segments = [*_passes(spec, implementation, setup), *_optimizer(spec, setup)]
     total, live = base.total(), Live(base)
-    best, moments, phases = base.total(), [], {}
+    best = base.total()
+    moments: list[Moment] = []
+    phases: Counter[str] = Counter()
     at_peak = peak("before the step", base)
     for segment in segments:
         height, at = highest(segment.events)
@@ -80,7 +83,7 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
         here = total + net * repetition + height
         name = segment.moment(repetition, at)
         moments.append(Moment(name, here))
-        phases[segment.phase] = max(phases.get(segment.phase, 0), here)
+        phases[segment.phase] = max(phases[segment.phase], here)
         if here > best:
             best = here
             at_peak = peak(name, _sum(live, one, repetition, live_after(segment.events[:at])))

@@ -40,9 +40,7 @@ def memory_as_json(config: ModelConfig, setup: TrainingSetup) -> dict[str, Any]:
     }
 
 
-def fits_as_json(
-    config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, reserve_bytes: int
-) -> dict[str, Any]:
+def fits_as_json(config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, reserve_bytes: int) -> dict[str, Any]:
     """The largest micro-batch and the longest sequence, without and with checkpointing.
 
     Raises:

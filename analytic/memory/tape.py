@@ -11,6 +11,7 @@ results added to the gradients that wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from analytic.memory.tensors import (
     Category,
@@ -27,7 +28,7 @@ from analytic.memory.tensors import (
 )
 
 
-class _AllRestored(Exception):
+class _AllRestoredError(Exception):
     """Recomputation has restored the last saved tensor; torch's checkpoint stops it there (`early_stop`)."""
 
 
@@ -119,7 +120,7 @@ class Tape:
         if storage is not None:
             storage.keep()
         if frame.filled == len(frame.slots):
-            raise _AllRestored
+            raise _AllRestoredError
 
     def checkpoint(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Run a call saving only its input; backward runs it again first (`use_reentrant=False`)."""
@@ -166,10 +167,8 @@ class Tape:
 
     def _recompute(self, frame: Frame) -> None:
         self._restoring = frame
-        try:
+        with suppress(_AllRestoredError):
             frame.call(frame.input)
-        except _AllRestored:
-            pass
         self._restoring = None
 
     def _compute(self, node: Node) -> list[tuple[Flow, Gradient]]:
