@@ -81,21 +81,21 @@ def _mask(setup: TrainingSetup, device: Device) -> Tensor | None:
     return torch.zeros(1, 1, setup.seq_len, setup.seq_len, dtype=DTYPES[setup.precision], device=device)
 
 
-def _model(config: ModelConfig, setup: TrainingSetup, device: Device) -> Any:
-    """The real model, its weights zero: sizes are all that is measured."""
+def _meta_model(config: ModelConfig, setup: TrainingSetup) -> Any:
+    """The real model, in training mode, on meta."""
     attention: Any = _ATTENTION_NAMES[setup.attention_kernel]
     model = transformers_model(config, attention=attention, dtype=DTYPES[setup.precision], device="meta")
     return model.train()
 
 
-def _materialized(module: nn.Module, device: Device) -> nn.Module:
+def _materialize(module: nn.Module, device: Device) -> None:
+    """Move a module from meta to a device; its weights are zero, as sizes are all that is measured."""
     if torch.device(device).type == "meta":
-        return module
-    module = module.to_empty(device=device)
+        return
+    module.to_empty(device=device)
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
             tensor.zero_()
-    return module
 
 
 @dataclass(slots=True)
@@ -114,8 +114,9 @@ class LayerProgram:
     @classmethod
     def build(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
         """The layer at the head of `run`, and inputs for it."""
-        model, names = _model(config, setup, "meta"), BY_FAMILY[config.read_as]
-        layer = _materialized(model.get_submodule(f"{names.layers_path}.{run.first}"), device)
+        model, names = _meta_model(config, setup), BY_FAMILY[config.read_as]
+        layer = model.get_submodule(f"{names.layers_path}.{run.first}")
+        _materialize(layer, device)
         dtype = DTYPES[setup.precision]
         shape = (setup.micro_batch, setup.seq_len, config.spec.hidden_size)
         rotary_class = type(model.get_submodule(names.base).rotary_emb)
@@ -175,8 +176,8 @@ class StepProgram:
     @classmethod
     def build(cls, config: ModelConfig, setup: TrainingSetup, device: Device) -> StepProgram:
         """The model, token ids, and an optimizer that has stepped once, so that its states exist."""
-        model = _model(config, setup, device)
-        _materialized(model, device)
+        model = _meta_model(config, setup)
+        _materialize(model, device)
         if setup.checkpointing == "full":
             model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         shape = (setup.micro_batch, setup.seq_len)

@@ -15,7 +15,7 @@ from analytic.files import configs_dir
 from analytic.hf import ModelConfig
 from analytic.keys import Keys
 from analytic.memory.implementation import Implementation, implementation_of
-from analytic.spec import LatentAttention
+from analytic.spec import LatentAttention, MoeFfn
 from analytic.training import AttentionKernel, Precision, TrainingSetup
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")
@@ -90,11 +90,14 @@ def predicted(config: ModelConfig) -> Implementation:
 
 
 def runnable(config: ModelConfig, setup: TrainingSetup) -> TrainingSetup:
-    """Before torch 2.15, flash attention on meta gives values the width of queries: take cuDNN's there."""
-    is_latent = isinstance(config.spec.layers[0].attention, LatentAttention)
-    if is_latent and setup.attention_kernel == "flash" and torch.__version__ < "2.15":
-        return replace(setup, attention_kernel="cudnn")
-    return setup
+    """Before torch 2.15, on meta, flash attention gives values the width of queries, and grouped products are bf16."""
+    if torch.__version__ >= "2.15":
+        return setup
+    layers = config.spec.layers
+    if isinstance(layers[0].attention, LatentAttention) and setup.attention_kernel == "flash":
+        setup = replace(setup, attention_kernel="cudnn")
+    has_experts = any(isinstance(layer.ffn, MoeFfn) for layer in layers)
+    return replace(setup, precision="bf16") if has_experts else setup
 
 
 @st.composite

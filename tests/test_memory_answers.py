@@ -20,7 +20,7 @@ from analytic.memory.peaks import live_after
 from analytic.memory.step import step_memory
 from analytic.memory.summary import fits_as_json, memory_as_json
 from analytic.memory.tensors import Category
-from analytic.params import layer_params
+from analytic.params import layer_params, model_params
 from analytic.training import TrainingSetup
 from empirical.memory_checks import memory_checks
 from tests.memory_cases import LLAMA_3_8B, LLAMA_7B, SMALL, SMALL_DEEPSEEK_V2, SMALL_MIXTRAL, parsed, predicted, shipped
@@ -103,6 +103,13 @@ def test_a_step_peaks_in_the_optimizer_or_before_it() -> None:
     fused = step_memory(config.spec, predicted(config), replace(setup, optimizer="adamw_fused"))
     assert "backward" in fused.step_peak.moment
     assert fused.step_peak.categories[Category.OPTIMIZER] == 2 * parameters_bytes + 4 * (32 * 9 + 3)
+
+
+def test_a_tied_table_has_one_gradient() -> None:
+    config = parsed(SMALL | {"tie_word_embeddings": True})
+    step = step_memory(config.spec, predicted(config), TrainingSetup(seq_len=8, optimizer="adamw_foreach"))
+    assert step.step_peak.categories[Category.GRADIENTS] == 2 * model_params(config.spec).total
+    assert step.step_peak.live["embed_tokens.grad"] == 2 * 256 * 96
 
 
 def test_the_largest_that_fits_is_the_last_that_does() -> None:

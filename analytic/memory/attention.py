@@ -50,7 +50,7 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
     k = project("k", a.num_kv_heads, norm=a.qk_norm, copies=True)
     v = project("v", a.num_kv_heads, norm=False, copies=is_eager)
     q, k = rotate_halves(t, q, k, context.tables)
-    heads = Heads(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, is_row_major=True)
+    heads = Heads(a.num_heads, a.num_kv_heads, a.head_dim, is_row_major=True)
     out, weights = _kernel(t, heads, q, k, v, setup)
     return Attended(_project_out(t, out, hidden_size, has_bias=a.output_bias, tokens=tokens), weights)
 
@@ -72,7 +72,7 @@ def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attende
     q_rot, k_rot = rotate(t, q_rot, k_rot, context)
     query = ops.cat(t, (q_pass, q_rot), "query")
     key, v = _expand_latent(t, a, latent, k_rot, tokens, copies=copies)
-    heads = Heads(a.num_heads, a.num_heads, a.qk_head_dim, a.v_head_dim, is_row_major=False)
+    heads = Heads(a.num_heads, a.num_heads, a.v_head_dim, is_row_major=False)
     out, weights = _kernel(t, heads, query, key, v, setup)
     return Attended(_project_out(t, out, hidden_size, has_bias=a.bias, tokens=tokens), weights)
 
@@ -106,7 +106,6 @@ class Heads:
 
     num: int
     num_kv: int
-    qk_dim: int
     v_dim: int
     is_row_major: bool
 
