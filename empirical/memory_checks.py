@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby, zip_longest
 
 from analytic.hf import ModelConfig
-from analytic.memory.cuda import flash_backward_bytes
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory, training_events, transient_events
 from analytic.memory.peaks import Peak
@@ -136,7 +135,7 @@ class MeasuredPeak:
     """A predicted peak of one layer beside what a real allocator gave out, above the base.
 
     Attributes:
-        inside_bytes: what is known to be allocated inside an operator, and is not in the prediction.
+        inside_bytes: how much what is known to be allocated inside an operator raises the peak.
         allocated_bytes, reserved_bytes: on CUDA, with rounding and cache.
     """
 
@@ -160,9 +159,11 @@ def measure_layer(
     """Forward without gradients, and backward, on a real device."""
     memory = layer_memory(run.layer, config.spec.hidden_size, implementation, setup)
     measured = backend.measure(LayerProgram.build(config, run, setup, backend.device))
-    is_flash = setup.attention_kernel == "flash" and backend.device.type == "cuda"
-    at_attention = is_flash and memory.backward_peak.moment.startswith("backward, attention")
-    inside = flash_backward_bytes(run.layer.attention, setup) if at_attention else 0
+    inside = 0
+    if backend.device.type == "cuda":
+        counting = replace(setup, counts_kernel_bytes=True)
+        with_kernels = layer_memory(run.layer, config.spec.hidden_size, implementation, counting)
+        inside = with_kernels.backward_peak.total_bytes - memory.backward_peak.total_bytes
 
     def row(name: str, predicted: Peak, inside_bytes: int) -> MeasuredPeak:
         phase = measured[name]

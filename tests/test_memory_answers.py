@@ -16,7 +16,7 @@ from analytic.memory.cuda import cuda_only
 from analytic.memory.fit import fits
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory, training_events
-from analytic.memory.peaks import live_after
+from analytic.memory.peaks import Peak, live_after
 from analytic.memory.step import step_memory
 from analytic.memory.summary import fits_as_json, memory_as_json
 from analytic.memory.tensors import Category
@@ -152,6 +152,21 @@ def test_what_only_cuda_knows_is_told_apart_with_its_source() -> None:
     assert "flash" not in {
         line.name for line in cuda_only(parsed(LLAMA_7B).spec, replace(setup, attention_kernel="cudnn"))
     }
+
+
+def test_kernel_bytes_raise_the_peak_where_it_falls_in_attention() -> None:
+    config = parsed(LLAMA_3_8B)
+    setup = TrainingSetup(seq_len=2048, checkpointing="full", is_accumulating=True)
+
+    def backward(setup: TrainingSetup) -> Peak:
+        return layer_memory(config.spec.layers[0], config.spec.hidden_size, predicted(config), setup).backward_peak
+
+    plain, counted = backward(setup), backward(replace(setup, counts_kernel_bytes=True))
+    dq_accum, expanded = 32 * 2048 * 128 * 4, 32 * 2048 * 128 * 2
+    assert "attention: scratch of backward" not in plain.live
+    at_attention = counted.live.terms.get("attention: scratch of backward", 0)
+    assert at_attention in (0, 32 * 2048 * 4 + dq_accum + 2 * expanded)
+    assert counted.total_bytes >= plain.total_bytes
 
 
 def test_backward_frees_all_that_forward_saved() -> None:
