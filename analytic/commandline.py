@@ -34,7 +34,8 @@ def run(program: str, command: Callable[[], int]) -> int:
         sys.stdout.flush()
         return status
     except PlannerError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        line = " ".join(str(error).splitlines())  # a path or a value may hold line breaks
+        print(f"{program}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -37,9 +37,7 @@ def analyze(path: Path, seq_len: int | None, *, families: tuple[str, ...] = ("ll
     """One sequence through a model of one of `families`."""
     config = hf.load(path)
     if config.read_as not in families:
-        raise UnsupportedModelError(
-            f"{path}: model_type = {config.model_type!r}: expected {' or '.join(families)}; trainmeter-count has the rest"
-        )
+        raise UnsupportedModelError(f"{path}: model_type = {config.model_type!r}: expected {' or '.join(families)}")
     return summarize(config, Workload.of(config, seq_len=seq_len))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from analytic.errors import FileError
 
+BACKWARD_EXAMPLE = "backward_scaling_config.json"  # a machine and its hours, named like a model
 MAX_FILE_BYTES = 16 * 2**20  # the largest published config.json is under 1 MB
 
 JsonObject = Mapping[str, Any]
@@ -27,7 +28,8 @@ def configs_dir() -> Path:
 
 def model_config_paths() -> list[Path]:
     """Every model configuration that is shipped, in a fixed order."""
-    return sorted((*configs_dir().glob("*_config.json"), *configs_dir().glob("models/*.json")))
+    shipped = (*configs_dir().glob("*_config.json"), *configs_dir().glob("models/*.json"))
+    return sorted(path for path in shipped if path.name != BACKWARD_EXAMPLE)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -39,10 +41,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return parse_json_object(path, read_text(path))
 
 
-def parse_json_object(path: Path, text: str) -> dict[str, Any]:
-    """The JSON object in a text, as strictly; `path` is what an error names."""
+def parse_json_object(path: Path, text: str, *, strict: bool = True) -> dict[str, Any]:
+    """The JSON object in a text; `path` is what an error names. Without `strict`, repeated keys and NaN pass."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        if strict:
+            value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        else:
+            value = json.loads(text)
     except json.JSONDecodeError as error:
         raise FileError(f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
     except RecursionError:
@@ -99,19 +104,22 @@ def read_text(path: Path) -> str:
     """
     try:
         status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise FileError(f"{path}: a directory, expected a file such as {path / 'config.json'}")
-        if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{path}: not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_FILE_BYTES}")
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except ValueError:  # a NUL in the path itself
+        raise FileError(f"{str(path)!r}: not a path") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{path}: a directory, expected a file such as {path / 'config.json'}")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{path}: not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_FILE_BYTES}")
+    try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
-    except ValueError:  # a NUL in the path itself
-        raise FileError(f"{str(path)!r}: not a path") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from analytic.keys import Derived, Keys
 # R_D* is poorly identified: on their own runs the objective is flat within 0.2% from about 15 to 200.
 REPEATED_DATA_DECAY = 15.387756
 EXCESS_PARAMS_DECAY = 5.309743
+LOG_ENDLESS = 700.0  # of an amount that no plan reaches, and whose powers a float still holds
 MANY_EPOCHS = 16  # beyond this their own runs did worse than the law says
 
 ParamsConvention = Literal["total", "non_embedding"]
@@ -66,9 +67,9 @@ class ScalingLaw:
     data_constrained: bool = False
 
     @property
-    def ratio(self) -> float:
-        """G = (alpha A / (beta B))^(1 / (alpha + beta)) of arXiv:2203.15556, eq. 4."""
-        return float((self.alpha * self.a / (self.beta * self.b)) ** (1 / (self.alpha + self.beta)))
+    def log_ratio(self) -> float:
+        """ln G, G = (alpha A / (beta B))^(1 / (alpha + beta)) of arXiv:2203.15556, eq. 4."""
+        return math.log(self.alpha * self.a / (self.beta * self.b)) / (self.alpha + self.beta)
 
     def loss(self, params: float, tokens: float, unique_tokens: float = math.inf) -> float:
         """Nats per token after `tokens` tokens, of which `unique_tokens` are distinct.
@@ -81,8 +82,12 @@ class ScalingLaw:
         2.225644089
         """
         n, _ = self._effective_params(params, unique_tokens)
-        d, _ = _effective(tokens, unique_tokens, REPEATED_DATA_DECAY)
+        d = self.worth(tokens, unique_tokens)
         return float(self.e + self.a * n**-self.alpha + self.b * d**-self.beta)
+
+    def worth(self, tokens: float, unique_tokens: float) -> float:
+        """How many new tokens `tokens` are worth, of which `unique_tokens` are distinct."""
+        return _effective(tokens, unique_tokens, REPEATED_DATA_DECAY)[0]
 
     def slopes(self, params: float, tokens: float, unique_tokens: float = math.inf) -> tuple[float, float]:
         """dL/d ln N and dL/d ln D."""
@@ -104,8 +109,8 @@ class ScalingLaw:
         """N and d ln N' / d ln N; beyond what the unique tokens are worth, parameters decay (eq. 7)."""
         if not self.data_constrained or unique_tokens == math.inf:
             return params, 1.0
-        worth = self.ratio * (self.ratio * unique_tokens) ** (self.beta / self.alpha)
-        return _effective(params, worth, EXCESS_PARAMS_DECAY)
+        log_worth = self.log_ratio + (self.log_ratio + math.log(unique_tokens)) * self.beta / self.alpha
+        return _effective(params, math.exp(min(max(log_worth, 0), LOG_ENDLESS)), EXCESS_PARAMS_DECAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +173,9 @@ def closed_form(law: ScalingLaw, compute_flops: float) -> Allocation:
     (47476210890, 1971513695914)
     """
     scale = compute_flops / 6
-    params = law.ratio * scale ** (law.beta / (law.alpha + law.beta))
-    tokens = scale ** (law.alpha / (law.alpha + law.beta)) / law.ratio
+    ratio = math.exp(law.log_ratio)
+    params = ratio * scale ** (law.beta / (law.alpha + law.beta))
+    tokens = scale ** (law.alpha / (law.alpha + law.beta)) / ratio
     return Allocation(params, tokens, law.loss(params, tokens))
 
 

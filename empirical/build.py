@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,10 +101,18 @@ def transformers_model(
     options: dict[str, Any] = {"attn_implementation": attention}
     if any(isinstance(run.layer.ffn, MoeFfn) for run in config.spec.runs):
         options["experts_implementation"] = experts_implementation(config.spec, dtype)
-    with torch.device(device):
+    with _on(device):
         model = AutoModelForCausalLM.from_config(transformers_config(config, overrides), dtype=dtype, **options)
     model.eval()
     return model
+
+
+@contextmanager
+def _on(device: Device) -> Iterator[None]:
+    """Build on a device. Without shared experts `transformers` builds a network of width zero: torch may keep quiet."""
+    with warnings.catch_warnings(), torch.device(device):
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        yield
 
 
 def experts_implementation(spec: ModelSpec, dtype: torch.dtype) -> Literal["grouped_mm", "batched_mm"]:
@@ -129,12 +139,12 @@ def transformers_layer(
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.device(device):
+        with _on(device):
             layer = layer_class(skeleton.config, run.first)
     finally:
         torch.set_default_dtype(previous)
     rotary_class = type(base.rotary_emb) if hasattr(base, "rotary_emb") else None
-    with torch.device(device):
+    with _on(device):
         rotary = rotary_class(config=skeleton.config) if rotary_class is not None else None
     return TransformersLayer(layer, rotary, seq_len, device).eval()
 
@@ -150,9 +160,12 @@ class TransformersMtpLayers(nn.Module):
         super().__init__()
         count = len(config.spec.mtp_layers)
         main = transformers_model(config, overrides={"num_nextn_predict_layers": count})
-        with torch.device("meta"):
-            self.layers = MtpModel(main, count).layers
+        with _on("meta"):
+            model = MtpModel(main, count)
             position_ids = torch.arange(seq_len)[None]
+        # MtpModel takes the default kind of experts, whatever the main model has
+        model.config._experts_implementation = experts_implementation(config.spec, main.dtype)
+        self.layers = model.layers
         base: Any = main.get_submodule(BY_FAMILY[config.read_as].base)
         like = torch.empty(1, dtype=main.dtype, device="meta")
         self.arguments = {

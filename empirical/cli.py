@@ -1,4 +1,7 @@
-"""`trainmeter-verify`: every formula against every witness, and one measured layer where there is a GPU."""
+"""`trainmeter-verify`: every formula against every witness, and one measured layer where there is a GPU.
+
+torch takes seconds to import: it comes after the arguments and the files have been found good.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -19,10 +21,12 @@ from analytic.errors import UsageError
 from analytic.files import model_config_paths, write_json
 from analytic.hardware import load_hardware
 from analytic.summary import Workload
-from empirical import report
-from empirical.probe import Probe, probe_layer
 from empirical.verify import Job, default_workers, verify_all
-from empirical.versions import versions
+
+if TYPE_CHECKING:
+    import torch
+
+    from empirical.probe import Probe
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +36,12 @@ def verify(argv: Sequence[str] | None = None) -> int:
 
 def _verify(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
+    if args.probe not in (None, "cpu", "cuda"):
+        raise UsageError(f"--probe {args.probe}: expected cuda or cpu")
     jobs = [_job(path, args.seq_len) for path in args.configs or model_config_paths()]
+    from empirical import report
+    from empirical.versions import versions
+
     device = _probe_device(args.probe)
     with _progress() as progress:
         task = progress.add_task("formulas against witnesses", total=len(jobs))
@@ -81,10 +90,10 @@ def _probe_device(asked: str | None) -> torch.device | None:
     Raises:
         UsageError: a device that is not there.
     """
+    import torch
+
     if asked is None:
         return torch.device("cuda") if torch.cuda.is_available() else None
-    if asked not in ("cpu", "cuda"):
-        raise UsageError(f"--probe {asked}: expected cuda or cpu")
     if asked == "cuda" and not torch.cuda.is_available():
         raise UsageError("--probe cuda: no CUDA device here")
     return torch.device(asked)
@@ -92,6 +101,9 @@ def _probe_device(asked: str | None) -> torch.device | None:
 
 def _probe(jobs: Sequence[Job], device: torch.device, path: Path, progress: Progress) -> list[Probe]:
     """Measure one layer of each model; the file holds what was measured after every one of them."""
+    from empirical.probe import probe_layer
+    from empirical.versions import versions
+
     probes: list[Probe] = []
     task = progress.add_task(f"one layer on {device.type}", total=len(jobs))
     for config, seq_len in jobs:

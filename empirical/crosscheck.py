@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from analytic.params import model_buffers, model_params, mtp_params
 from analytic.spec import LayerRun, LayerSpec, ModelSpec, MoeFfn
 from empirical import build
 from empirical.build import AttentionImplementation, Source
+from empirical.checks import Check
 from empirical.count import count_buffers, count_params
 from empirical.flops import executed_flops, flop_counter_flops, fvcore_flops
 from empirical.names import MTP, by_run, joined, term_of
@@ -26,45 +26,6 @@ from empirical.names import MTP, by_run, joined, term_of
 Instrument = Callable[[nn.Module, tuple[Tensor, ...]], dict[str, int]]
 FLOP_COUNTER: tuple[str, Instrument] = ("FlopCounterMode", flop_counter_flops)
 INSTRUMENTS: Mapping[str, Instrument] = {"fvcore x2": fvcore_flops, FLOP_COUNTER[0]: FLOP_COUNTER[1]}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One figure of the formulas beside one witness's.
-
-    Attributes:
-        terms: each term that disagrees, as (formula, witness): sums that agree by cancellation fail.
-        error: why the witness could not testify (`measured` is then None): that fails, too.
-    """
-
-    model: str
-    quantity: str
-    witness: str
-    analytic: int
-    measured: int | None
-    terms: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    error: str = ""
-
-    @property
-    def difference(self) -> int | None:
-        return None if self.measured is None else self.measured - self.analytic
-
-    @property
-    def status(self) -> Literal["pass", "fail"]:
-        return "fail" if self.difference != 0 or self.terms else "pass"
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "quantity": self.quantity,
-            "witness": self.witness,
-            "analytic": self.analytic,
-            "measured": self.measured,
-            "difference": self.difference,
-            "status": self.status,
-            "terms": {key: list(pair) for key, pair in self.terms.items()},
-            "error": self.error,
-        }
 
 
 def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:

@@ -30,8 +30,8 @@ with warnings.catch_warnings():
 _MOVES = frozenset(  # creating, viewing, copying and moving
     (
         "_conj", "_to_copy", "_unsafe_view", "alias", "as_strided", "arange", "cat", "clone", "copy", "detach",
-        "empty", "empty_like", "expand", "lift_fresh", "new_empty", "new_empty_strided", "new_ones", "new_zeros", "ones",
-        "ones_like", "repeat_interleave", "scalar_tensor", "slice", "slice_backward", "split",
+        "empty", "empty_like", "expand", "lift_fresh", "new_empty", "new_empty_strided", "new_ones", "new_zeros",
+        "ones", "ones_like", "repeat_interleave", "scalar_tensor", "slice", "slice_backward", "split",
         "split_with_sizes", "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as",
         "view_as_complex", "view_as_real", "zeros", "zeros_like",
     )

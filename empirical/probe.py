@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from analytic.hf import ModelConfig
 from empirical.build import transformers_layer
 
 WARM_UP_STEPS = 3
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would log every start on stderr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

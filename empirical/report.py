@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from analytic.hardware import Hardware
 from analytic.report import flops_text, table
-from empirical.crosscheck import Check
-from empirical.probe import Probe
+from empirical.checks import Check
+
+if TYPE_CHECKING:
+    from empirical.probe import Probe
 
 
 def verify_text(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
 from analytic.hf import ModelConfig
-from empirical.crosscheck import Check, verify
+from empirical.checks import Check
 
 Job = tuple[ModelConfig, int]  # a model, and the sequence length it is checked at
 
@@ -54,6 +54,8 @@ def _in_processes(
 
 
 def _verify(job: Job) -> list[Check]:
+    from empirical.crosscheck import verify  # torch and transformers: only where models are built
+
     return list(verify(*job))
 
 

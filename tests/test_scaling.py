@@ -83,6 +83,21 @@ def test_no_neighbour_beats_the_optimum(name: str, compute: float, step: float, 
 
 
 @settings(deadline=None)
+@given(name=laws, compute=computes, step=st.floats(-2, 2), share=st.floats(0.001, 2), epochs=st.floats(1, 50))
+def test_no_neighbour_beats_the_optimum_of_limited_data(
+    name: str, compute: float, step: float, share: float, epochs: float
+) -> None:
+    law = load_law(name)
+    most = optimum(law, compute).tokens * share
+    unique = most / epochs
+    best = optimum(law, compute, unique_tokens=unique, most_tokens=most)
+    assert best.tokens <= most * (1 + 1e-12)
+    params = best.params * math.exp(step)
+    neighbour = law.loss(params, min(compute / (6 * params), most), unique)
+    assert best.loss <= neighbour * (1 + 1e-12)
+
+
+@settings(deadline=None)
 @given(name=laws, compute=computes, more=st.floats(1.01, 100))
 def test_more_compute_is_never_worse(name: str, compute: float, more: float) -> None:
     law = load_law(name)

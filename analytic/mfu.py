@@ -1,0 +1,66 @@
+"""Model FLOPs utilization: measured, published and assumed are different types, and print as what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analytic.errors import UsageError
+from analytic.flops import AttentionConvention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Timed on a machine: `num_gpus` GPUs, `kernel` attention, FLOPs counted under `convention`."""
+
+    value: float
+    gpu: str
+    date: str
+    num_gpus: int
+    kernel: str
+    convention: AttentionConvention
+
+    @property
+    def origin(self) -> str:
+        gpus = f"{self.num_gpus} GPU{'s' if self.num_gpus > 1 else ''}"
+        return f"measured ({self.gpu}, {self.date}, {gpus}, {self.kernel}, {self.convention} attention)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Stated by others, under the convention that their source used."""
+
+    value: float
+    source: str
+    convention: AttentionConvention
+
+    @property
+    def origin(self) -> str:
+        return f"published ({self.source}, {self.convention} attention)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumed:
+    """Nobody measured it. `by` says who assumes: the command line, a file, or a default.
+
+    Raises:
+        UsageError: a value outside (0, 1].
+    """
+
+    value: float
+    by: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.value <= 1:
+            raise UsageError(f"MFU = {self.value:g}: expected a number above 0 and at most 1")
+
+    @property
+    def origin(self) -> str:
+        return f"assumed ({self.by})"
+
+
+Mfu = Measured | Published | Assumed
+
+
+def without_communication(mfu: Mfu, num_gpus: int | None) -> bool:
+    """Whether a figure of one GPU stands for many: an upper bound. None is a number not yet chosen."""
+    return isinstance(mfu, Measured) and mfu.num_gpus == 1 and num_gpus != 1

@@ -1,0 +1,127 @@
+"""Will it fit: a training step against the memory of one GPU, and of many that share it ideally.
+
+Ideal sharding, unmeasured: parameters, gradients and optimizer states shared evenly among the GPUs;
+the weights and gradients of one layer gathered while it runs; the activations of one micro-batch under
+full checkpointing on each. Communication buffers and uneven shards are not in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from analytic.hf import ModelConfig
+from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
+from analytic.memory.layer import layer_memory
+from analytic.memory.step import step_memory
+from analytic.spec import ModelSpec
+from analytic.training import TrainingSetup
+
+RESERVE_BYTES = 2 * 10**9  # assumed: what the CUDA context, workspaces and fragmentation take
+MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a step takes, in bytes.
+
+    Attributes:
+        state: parameters, gradients, optimizer states: what sharding shares.
+        activations: the most that the two passes add to it. gathered: one layer's weights and gradients.
+        optimizer_peak: the most of the optimizer's own step, state included, shared likewise.
+    """
+
+    state: int
+    activations: int
+    gathered: int
+    optimizer_peak: int
+
+    def on_each(self, num_gpus: int) -> int:
+        """Bytes on each of so many GPUs."""
+        passes = -(-self.state // num_gpus) + self.activations + (self.gathered if num_gpus > 1 else 0)
+        return max(passes, -(-self.optimizer_peak // num_gpus))
+
+    def least_gpus(self, available: int) -> int | None:
+        """The fewest GPUs of `available` bytes that hold it; None where no number does."""
+        if self.on_each(1) <= available:
+            return 1
+        room = available - self.activations - self.gathered
+        return None if room <= 0 else max(2, -(-self.state // room), -(-self.optimizer_peak // available))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """How a model sits on GPUs.
+
+    Attributes:
+        micro_batch: sequences a GPU takes at a time in `need`.
+        least_gpus: that hold it; None where no number does.
+        num_gpus: as planned, or else the least. fits: whether so many hold it.
+        most_micro_batch: the largest power of two that fits on `num_gpus`; 0 if none does.
+    """
+
+    implementation: str
+    micro_batch: int
+    memory_bytes: int
+    need: Need
+    least_gpus: int | None
+    num_gpus: int | None
+    fits: bool
+    most_micro_batch: int
+
+    @property
+    def available_bytes(self) -> int:
+        return self.memory_bytes - RESERVE_BYTES
+
+
+def place(
+    config: ModelConfig, *, seq_len: int, dtype: str, memory_bytes: int, num_gpus: int | None, micro_batch: int = 1
+) -> Placement | NotPredicted:
+    """Put a training step on GPUs: 16-bit parameters, fp32 master weights, AdamW, accumulated gradients."""
+    if dtype not in ("bf16", "fp16"):
+        return NotPredicted(f"no memory schedule of training in {dtype}")
+    implementation = implementation_of(config)
+    if isinstance(implementation, NotPredicted):
+        return implementation
+    setup = TrainingSetup(
+        seq_len=seq_len,
+        micro_batch=micro_batch,
+        precision="bf16" if dtype == "bf16" else "fp16",
+        has_master_weights=True,
+        checkpointing="full",
+        is_accumulating=True,
+        rounding_bytes=512,
+    )
+    available = memory_bytes - RESERVE_BYTES
+    need = _need(config.spec, implementation, setup)
+    least = need.least_gpus(available)
+    chosen = num_gpus or least
+    most = 0
+    for batch in MICRO_BATCHES:
+        if chosen is None:
+            break
+        other = _need(config.spec, implementation, replace(setup, micro_batch=batch))
+        if other.on_each(chosen) > available:
+            break
+        most = batch
+    return Placement(
+        implementation=implementation.name,
+        micro_batch=micro_batch,
+        memory_bytes=memory_bytes,
+        need=need,
+        least_gpus=least,
+        num_gpus=chosen,
+        fits=chosen is not None and need.on_each(chosen) <= available,
+        most_micro_batch=most,
+    )
+
+
+def _need(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Need:
+    step = step_memory(spec, implementation, setup)
+    state = step.base.total_bytes
+    layers = [layer_memory(run.layer, spec.hidden_size, implementation, setup).base.total for run in spec.runs]
+    return Need(
+        state=state,
+        activations=max(step.forward_peak_bytes, step.backward_peak_bytes) - state,
+        gathered=max(layers),
+        optimizer_peak=step.step_peak.total_bytes,
+    )

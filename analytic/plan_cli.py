@@ -1,0 +1,215 @@
+"""`trainmeter-plan`: from dollars to a model, from a machine to a model, and what a published run implies."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from analytic import plan_report
+from analytic.backward import plan_backward
+from analytic.budget import DEFAULT_DTYPE, DataLimit, Market, compare
+from analytic.claims import load_run, shipped_runs
+from analytic.commandline import Parser, positive_integer, run
+from analytic.design import Family, Kind
+from analytic.errors import UsageError
+from analytic.files import write_json
+from analytic.flops import AttentionConvention
+from analytic.hardware import DTYPES, Hardware, load_hardware
+from analytic.hf_write import to_config
+from analytic.mfu import Assumed, Mfu
+from analytic.plan import MOST_DAYS, MOST_GPUS, Plan, Request, make_plan
+from analytic.plan_json import backward_json, claim_json, forward_json
+from analytic.scaling import load_law, load_laws
+from analytic.setup import MOST_EPOCHS, MOST_TOKENS, load_setup
+
+PROGRAM = "trainmeter-plan"
+DEFAULT_MFU = 0.4
+DEFAULT_LAW = "besiroglu"
+DEFAULT_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
+# What only a budget's plan reads; beside --setup or --check-run each would be ignored, and so is refused.
+FORWARD_ONLY = (
+    *("gpu", "mfu", "law", "kind", "vocab_size", "seq_len", "attention", "dtype", "days", "num_gpus"),
+    *("dataset_tokens", "max_epochs", "write_config", "plot"),
+)
+PICTURES = (".png", ".svg")
+_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+
+
+def plan(argv: Sequence[str] | None = None) -> int:
+    """Make a plan and print it. Returns the exit status: 0, or 2 on bad input."""
+    return run(PROGRAM, lambda: _plan(argv))
+
+
+def _plan(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    hardware = load_hardware()
+    if args.budget is not None:
+        text, facts = _forward(args, hardware)
+    else:
+        for name in FORWARD_ONLY:
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')}: only with --budget; the file states the rest")
+        text, facts = _backward(args.setup, hardware) if args.setup else _claim(args.check_run, hardware)
+    sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n" if args.json else text)
+    return 0
+
+
+def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[str, Any]]:
+    request = _request(args, hardware)
+    laws = load_laws() | {request.law.name: request.law}
+    made = make_plan(request, laws.values())
+    if args.write_config:
+        write_json(args.write_config, to_config(made.spec, request.family.seq_len))
+    if args.plot:
+        _plot(made, args.plot)
+    return plan_report.forward_text(made), forward_json(made)
+
+
+def _backward(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
+    made = plan_backward(load_setup(path, hardware), load_laws().values())
+    return plan_report.backward_text(made), backward_json(made)
+
+
+def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
+    claimed, published = load_run(path, hardware), shipped_runs(hardware)
+    return plan_report.claim_text(claimed, published), claim_json(claimed, published)
+
+
+def _plot(made: Plan, path: Path) -> None:
+    try:
+        from analytic.plot import plot_plan  # matplotlib takes most of a second to import
+    except ModuleNotFoundError:
+        raise UsageError("--plot needs matplotlib, which is not installed") from None
+    plot_plan(made, path)
+
+
+def _request(args: argparse.Namespace, hardware: Hardware) -> Request:
+    family = DEFAULT_FAMILY
+    return Request(
+        budget_usd=args.budget,
+        market=_market(args, hardware),
+        law=load_law(args.law or DEFAULT_LAW),
+        family=Family(
+            kind=args.kind or family.kind,
+            vocab_size=args.vocab_size or family.vocab_size,
+            seq_len=args.seq_len or family.seq_len,
+            convention=args.attention or family.convention,
+        ),
+        data=DataLimit(dataset_tokens=args.dataset_tokens, max_epochs=args.max_epochs),
+        num_gpus=args.num_gpus,
+        days=args.days,
+        assumed=_assumed(args),
+    )
+
+
+def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
+    """The defaults that this plan stands on."""
+    family = DEFAULT_FAMILY
+    defaults = {
+        "law": DEFAULT_LAW,
+        "kind": family.kind,
+        "vocab_size": family.vocab_size,
+        "seq_len": family.seq_len,
+        "attention": family.convention,
+        "dtype": DEFAULT_DTYPE,
+    }
+    return tuple(
+        f"--{name.replace('_', '-')} {value}" for name, value in defaults.items() if getattr(args, name) is None
+    )
+
+
+def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
+    general: Mfu = Assumed(value=DEFAULT_MFU, by="default")
+    by_gpu: dict[str, Mfu] = {}
+    for name, value in args.mfu or ():
+        given = Assumed(value=value, by="given")
+        if name is None:
+            general = given
+        elif (key := hardware.find(name).key) in by_gpu:
+            raise UsageError(f"--mfu: {key} is given twice")
+        else:
+            by_gpu[key] = given
+    prices: dict[str, float | None] = {}
+    for name, price in args.gpu or ():
+        if (key := hardware.find(name).key) in prices:
+            raise UsageError(f"--gpu: {key} is given twice")
+        prices[key] = price
+    if prices and (stray := by_gpu.keys() - prices.keys()):
+        raise UsageError(f"--mfu {', '.join(sorted(stray))}: not among the GPUs of --gpu")
+    return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=prices, dtype=args.dtype or DEFAULT_DTYPE)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="Plan a pretraining run from a budget, or from a machine.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--budget", type=_positive, metavar="USD", help="dollars to spend")
+    what.add_argument("--setup", type=Path, metavar="PATH", help="a machine and an architecture, to plan backward from")
+    what.add_argument("--check-run", type=Path, metavar="PATH", help="a published run, to see what MFU it implies")
+    add = parser.add_argument
+    add("--gpu", action="append", type=_gpu, metavar="NAME[=USD]", help="compare only these; with a price per hour")
+    add("--mfu", action="append", type=_mfu, metavar="[NAME=]X", help=f"model FLOPs utilization, assumed {DEFAULT_MFU}")
+    add("--dtype", choices=DTYPES, help=f"whose dense peak counts, by default {DEFAULT_DTYPE}")
+    add("--law", metavar="NAME|PATH", help=f"a scaling law, by default {DEFAULT_LAW}; or a TOML file with one")
+    add("--kind", choices=get_args(Kind), help=f"by default {DEFAULT_FAMILY.kind}")
+    add("--vocab-size", type=positive_integer, metavar="V", help=f"by default {DEFAULT_FAMILY.vocab_size}")
+    add("--seq-len", type=positive_integer, metavar="N", help=f"by default {DEFAULT_FAMILY.seq_len}")
+    add("--attention", choices=get_args(AttentionConvention), help=f"counted, by default {DEFAULT_FAMILY.convention}")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--days", type=_up_to(MOST_DAYS), metavar="D", help="finish within so many days")
+    when.add_argument("--num-gpus", type=_integer_up_to(MOST_GPUS), metavar="N", help="rent so many GPUs")
+    add("--dataset-tokens", type=_integer_up_to(MOST_TOKENS), metavar="T", help="unique tokens there are")
+    add("--max-epochs", type=_up_to(MOST_EPOCHS), metavar="E", help="how often they may be seen")
+    add("--write-config", type=Path, metavar="PATH", help="write the architecture as a config.json")
+    add("--plot", type=_picture, metavar="PATH", help="draw loss against N and D, as .png or .svg")
+    add("--json", action="store_true", help="the same facts for machines, in base units")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a positive number")
+    return value
+
+
+def _up_to(most: float) -> Any:
+    def read(text: str) -> float:
+        value = _positive(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at most {most:g}")
+        return value
+
+    return read
+
+
+def _integer_up_to(most: int) -> Any:
+    def read(text: str) -> int:
+        value = _positive(text)
+        if value != int(value) or value > most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 1 to {most:g}")
+        return int(value)
+
+    return read
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a path that ends in {' or '.join(PICTURES)}")
+    return path
+
+
+def _gpu(text: str) -> tuple[str, float | None]:
+    name, equals, price = text.partition("=")
+    return name, _positive(price) if equals else None
+
+
+def _mfu(text: str) -> tuple[str | None, float]:
+    name, equals, value = text.rpartition("=")
+    return name if equals else None, _positive(value)

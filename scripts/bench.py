@@ -1,0 +1,89 @@
+"""How long the commands take, as whole processes, and as ratios against a stated baseline."""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from analytic.commandline import Parser, positive_integer, run
+from analytic.design import Family, frontier, shapes
+from analytic.files import model_config_paths
+from analytic.report import table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _seconds(*arguments: str) -> float:
+    """Wall seconds of one run of this interpreter."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    return time.perf_counter() - begun
+
+
+def _timed(name: str, repeats: int, *arguments: str) -> dict[str, object]:
+    _seconds(*arguments)  # a first run warms the file cache
+    seconds = [_seconds(*arguments) for _ in range(repeats)]
+    return {"what": name, "median_s": statistics.median(seconds), "min_s": min(seconds), "max_s": max(seconds)}
+
+
+def _search(repeats: int) -> dict[str, object]:
+    """Count every architecture of a family by the exact formulas and keep those that nothing beats, on one core."""
+    family = Family(kind="dense", vocab_size=32_000, seq_len=4096)
+    seconds = []
+    for _ in range(repeats):
+        shapes.cache_clear()
+        begun = time.perf_counter()
+        frontier(family)
+        seconds.append(time.perf_counter() - begun)
+    count, median = sum(len(shape.depths) for shape in shapes(family)), statistics.median(seconds)
+    return {
+        "what": f"search of {count:,} architectures, {count / median:,.0f} a second",
+        "median_s": median,
+        "architectures_per_s": count / median,
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = Parser(prog="bench", description=__doc__)
+    parser.add_argument("--repeats", type=positive_integer, default=5, metavar="N")
+    parser.add_argument("--skip-verify", action="store_true", help="leave out the run over every config (a minute)")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = _arguments()
+    deepseek = str(ROOT / "configs" / "deepseek_v3_config.json")
+    rows = [
+        _timed("a bare interpreter start (the baseline)", args.repeats, "-c", "pass"),
+        _timed("count.py on DeepSeek-V3", args.repeats, "scripts/count.py", deepseek),
+    ]
+    rows += [
+        _timed("plan.py on 5 million USD", args.repeats, "scripts/plan.py", "--budget", "5e6"),
+        _search(args.repeats),
+    ]
+    if not args.skip_verify:
+        models = len(model_config_paths())
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "scripts/verify.py", "--json"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+        seconds = time.perf_counter() - begun
+        rows.append({"what": f"verify.py, all {models} models, one run", "median_s": seconds})
+        rows.append({"what": "verify.py, per model", "median_s": seconds / models})
+    baseline = rows[0]["median_s"]
+    for row in rows:
+        row["ratio"] = row["median_s"] / baseline  # type: ignore[operator]  # both are floats
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        text = [(str(row["what"]), f"{row['median_s']:.3f} s", f"{row['ratio']:.1f} x") for row in rows]
+        print("\n".join(table([("", "median", "of the baseline"), *text])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run("bench", main))

@@ -1,0 +1,103 @@
+"""What the two documents that this project started from printed, and what the formulas say: both columns.
+
+The left column applies those documents' own formulas; the right one ours, which the other tests prove.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from analytic import exercise
+from analytic.files import configs_dir
+from analytic.flops import forward_flops
+from analytic.params import parameter_counts
+from tests.configurations import parsed, shipped
+
+V, H, L, HEADS, D_FF, S = 50_000, 4096, 32, 32, 11_008, 2048
+MACHINE = 8 * 989e12 * 0.45 * 720 * 3600  # 8 H100 at 45% for 720 hours
+PRINTED_N = 2 * V * H + L * (4 * H * H + 3 * H * D_FF + 2 * H) + H
+PRINTED_FORWARD_PER_TOKEN = L * (8 * H * H + 2 * HEADS * S * H + 6 * H * D_FF)  # no head; scores at full H a head
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+BACKWARD_EXAMPLE = parsed(
+    {
+        "model_type": "llama",
+        "vocab_size": V,
+        "hidden_size": H,
+        "num_hidden_layers": L,
+        "num_attention_heads": HEADS,
+        "intermediate_size": D_FF,
+    }
+)
+
+
+def in_readme(*figures: str) -> bool:
+    """Whether one row of a table in the README has all these figures."""
+    rows = [row for row in README.splitlines() if row.startswith("|")]
+    return any(all(figure in row for figure in figures) for row in rows)
+
+
+def test_parameters_were_right() -> None:
+    assert PRINTED_N == parameter_counts(BACKWARD_EXAMPLE.spec).total == 6_885_871_616
+    assert f"{PRINTED_N / 1e9:.2f}" == "6.89"
+    assert in_readme("N = 6.89B", "6,885,871,616")
+
+
+def test_compute_was_right() -> None:
+    assert f"{MACHINE:.3g}" == "9.23e+21"
+    assert in_readme("C = 9.23e21", "9.2286e21")
+
+
+def test_forward_flops_were_more_than_twice_too_many() -> None:
+    printed = S * PRINTED_FORWARD_PER_TOKEN
+    right = forward_flops(shipped("llama_7b").spec, S).total
+    assert f"{printed / 1e12:.2f}" == "61.71"
+    assert f"{right / 1e12:.2f}" == "29.26"
+    assert printed > 2 * right
+    assert in_readme("61.71 TFLOP", "29.26 TFLOP")
+
+
+def test_tokens_were_less_than_half() -> None:
+    printed = MACHINE / (3 * PRINTED_FORWARD_PER_TOKEN)
+    per_token = forward_flops(BACKWARD_EXAMPLE.spec, S).total // S
+    right = MACHINE / (3 * per_token)
+    assert f"{printed / 1e9:.2f}" == "102.09"
+    assert round(right) == 213_100_828_941
+    assert in_readme("D = 102.09B", "213.10B")
+
+
+def test_six_nd_was_not_half_but_nearly_right() -> None:
+    printed = 1 - 6 * PRINTED_N / (3 * PRINTED_FORWARD_PER_TOKEN)
+    per_token = forward_flops(BACKWARD_EXAMPLE.spec, S).total // S
+    right = 1 - 6 * PRINTED_N / (3 * per_token)
+    assert f"{printed:.1%}" == "54.3%"
+    assert f"{right:.3%}" == "4.597%"
+    assert in_readme("54.3%", "4.6% low")
+
+
+def test_memory_was_a_convention() -> None:
+    n = parameter_counts(shipped("llama_7b").spec).total
+    assert f"{12 * n / 2**30 + 11.34:.2f}" == "86.65"
+    assert in_readme("86.65 GB", "12 bytes a parameter")
+
+
+def test_the_exercises_functions() -> None:
+    total, layer_tflops, peak_gb = exercise.model_training_cost_analysis_llama(configs_dir() / "llama_7b_config.json")
+    assert (total, layer_tflops) == (6_738_415_616, 0.897648164864)
+    assert peak_gb is None
+    total, layer_tflops, _ = exercise.model_training_cost_analysis_deepseek(configs_dir() / "deepseek_v3_config.json")
+    assert (total, layer_tflops) == (671_026_404_352, 6.169183649792)  # an MoE layer, 4,096 tokens
+
+
+def test_readme_shows_what_the_commands_print() -> None:
+    """Every figure with thousands in the README's example of the count command is a figure of the formulas."""
+    shown = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    summary = exercise.analyze(configs_dir() / "llama_7b_config.json", None)
+    from analytic.report import count_text
+
+    printed = {line.rstrip() for line in count_text(summary).splitlines()}
+    example = next(block for block in shown if "as transformers' LlamaForCausalLM" in block)
+    lines = [line.rstrip() for line in example.splitlines() if not line.startswith("$") and line.strip() != "..."]
+    assert len(lines) > 10
+    assert set(lines) <= printed
