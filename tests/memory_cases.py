@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from hypothesis import strategies as st
 
-from analytic import hf
-from analytic.files import configs_dir
 from analytic.hf import ModelConfig
-from analytic.keys import Keys
 from analytic.memory.implementation import Implementation, implementation_of
 from analytic.spec import LatentAttention, MoeFfn
 from analytic.training import AttentionKernel, Precision, TrainingSetup
+from tests.configurations import parsed
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")
 
@@ -70,16 +66,6 @@ SMALL_DEEPSEEK_V3 = SMALL | {
     "topk_group": 2,
 }
 SMALL_DEEPSEEK_V2 = SMALL_DEEPSEEK_V3 | {"model_type": "deepseek_v2", "q_lora_rank": None, "topk_method": "greedy"}
-
-
-def parsed(raw: Mapping[str, Any]) -> ModelConfig:
-    """A configuration from its keys."""
-    return hf.parse(Path("model", "config.json"), Keys(raw))
-
-
-def shipped(name: str) -> ModelConfig:
-    """A configuration under configs/, by its file name."""
-    return hf.load(configs_dir() / name)
 
 
 def predicted(config: ModelConfig) -> Implementation:

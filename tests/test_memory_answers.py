@@ -23,7 +23,15 @@ from analytic.memory.tensors import Category
 from analytic.params import layer_params, model_params
 from analytic.training import TrainingSetup
 from empirical.memory_checks import memory_checks
-from tests.memory_cases import LLAMA_3_8B, LLAMA_7B, SMALL, SMALL_DEEPSEEK_V2, SMALL_MIXTRAL, parsed, predicted, shipped
+from tests.configurations import parsed, shipped
+from tests.memory_cases import (
+    LLAMA_3_8B,
+    LLAMA_7B,
+    SMALL,
+    SMALL_DEEPSEEK_V2,
+    SMALL_MIXTRAL,
+    predicted,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +60,7 @@ def test_an_impossible_setup_is_refused_in_one_line(options: dict[str, Any], tol
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (shipped("models/gpt2.json"), "GPT2LMHeadModel"),
+        (shipped("gpt2"), "GPT2LMHeadModel"),
         (parsed(SMALL | {"hidden_act": "gelu"}), "activation 'gelu'"),
         (parsed(SMALL | {"rope_scaling": {"rope_type": "longrope"}}), "'longrope'"),
         (parsed(SMALL | {"attention_dropout": 0.1}), "dropout"),
@@ -79,7 +87,7 @@ def test_what_is_not_predicted_is_an_answer(config: Any, reason: str) -> None:
 
 def test_every_prediction_is_in_integers_and_names_its_implementation() -> None:
     setup = TrainingSetup(seq_len=2048, precision="fp16", checkpointing="full", optimizer="adamw_foreach")
-    told = memory_as_json(shipped("deepseek_v3_config.json"), setup)
+    told = memory_as_json(shipped("deepseek_v3"), setup)
     assert json.loads(json.dumps(told)) == told
     assert told["implementation"] == "transformers 5.23 DeepseekV3ForCausalLM"
     assert told["setup"]["precision"] == "fp16"
@@ -186,7 +194,7 @@ def test_backward_frees_all_that_forward_saved() -> None:
 def test_schedules_are_quick() -> None:
     """Limits are ten times what an idle core takes."""
     setup = TrainingSetup(seq_len=4096, checkpointing="full")
-    llama = shipped("llama_7b_config.json")
+    llama = shipped("llama_7b")
     deep = parsed(LLAMA_3_8B | {"num_hidden_layers": 126})
     assert seconds(lambda: layer_memory(llama.spec.layers[0], 4096, predicted(llama), setup)) < 0.010
     assert seconds(lambda: step_memory(deep.spec, predicted(deep), setup)) < 0.100

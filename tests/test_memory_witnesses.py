@@ -19,15 +19,14 @@ from empirical.memory import CpuAllocator, CudaAllocator, MemoryMeasurement, Tra
 from empirical.memory_checks import first_divergence, layer_checks, measure_layer
 from empirical.programs import LayerProgram, StepProgram
 from empirical.tracker import StorageTracker
+from tests.configurations import parsed, shipped
 from tests.memory_cases import (
     SMALL,
     SMALL_DEEPSEEK_V2,
     SMALL_DEEPSEEK_V3,
     SMALL_MIXTRAL,
     SMALL_QWEN3_MOE,
-    parsed,
     predicted,
-    shipped,
 )
 
 # A Python number that a tensor is multiplied by is a tensor of 8 bytes on the CPU, whatever the device: under
@@ -84,7 +83,7 @@ def test_the_tracker_follows_a_storage_to_its_end() -> None:
 
 def test_a_full_size_layer_equals_the_cpu_allocator() -> None:
     """Llama-7B, bf16, 256 tokens; the two totals were published, the latter with output and gradient held."""
-    config = shipped("llama_7b_config.json")
+    config = shipped("llama_7b")
     setup = TrainingSetup(seq_len=256, checkpointing="full")
     forward, backward = measure_layer(config, config.spec.runs[0], predicted(config), setup, CpuAllocator())
     assert abs(forward.unexplained_bytes) <= CPU_SLACK_BYTES
@@ -143,7 +142,7 @@ def test_the_cuda_protocol_runs_on_another_device() -> None:
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_layer_on_cuda_is_within_one_percent(precision: Any, checkpointing: Any) -> None:
-    config = shipped("llama_7b_config.json")
+    config = shipped("llama_7b")
     setup = TrainingSetup(seq_len=2048, precision=precision, checkpointing=checkpointing)
     backend = CudaAllocator(torch.device("cuda"))
     for peak in measure_layer(config, config.spec.runs[0], predicted(config), setup, backend):
