@@ -18,7 +18,7 @@ from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory, training_events
 from analytic.memory.peaks import Peak, live_after
 from analytic.memory.step import step_memory
-from analytic.memory.summary import fits_as_json, memory_as_json
+from analytic.memory.summary import LayerForward, fits_as_json, layer_forward, memory_as_json
 from analytic.memory.tensors import Category
 from analytic.params import layer_params, model_params
 from analytic.training import TrainingSetup
@@ -111,6 +111,18 @@ def test_a_step_peaks_in_the_optimizer_or_before_it() -> None:
     fused = step_memory(config.spec, predicted(config), replace(setup, optimizer="adamw_fused"))
     assert "backward" in fused.step_peak.moment
     assert fused.step_peak.categories[Category.OPTIMIZER] == 2 * parameters_bytes + 4 * (32 * 9 + 3)
+
+
+def test_the_forward_pass_of_one_layer_tells_its_parts() -> None:
+    config = shipped("llama_7b")
+    setup = TrainingSetup(seq_len=2048, precision="fp16", checkpointing="full")
+    figure = layer_forward(config, config.spec.runs[0], setup)
+    assert isinstance(figure, LayerForward)
+    weights = (4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096) * 2
+    assert (figure.weights_bytes, figure.input_bytes) == (weights, 2048 * 4096 * 2)
+    assert figure.forward_transient_bytes == 168_820_736
+    assert figure.total_bytes == 590_364_672
+    assert isinstance(layer_forward(shipped("gpt2"), shipped("gpt2").spec.runs[0], setup), NotPredicted)
 
 
 def test_a_tied_table_has_one_gradient() -> None:

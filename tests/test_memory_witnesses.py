@@ -93,6 +93,27 @@ def test_a_full_size_layer_equals_the_cpu_allocator() -> None:
     assert backward.predicted_bytes + 2 * boundary == 436_224_000
 
 
+@pytest.mark.parametrize("raw", [SMALL, SMALL_DEEPSEEK_V3], ids=lambda raw: raw["model_type"])
+def test_our_own_layers_are_tracked_and_measured_alike(raw: dict[str, Any]) -> None:
+    config = parsed(raw)
+    setup = TrainingSetup(seq_len=64, micro_batch=2, precision="fp32", attention_kernel="eager", checkpointing="full")
+    run = config.spec.runs[0]
+    tracked, real = (
+        backend.measure(LayerProgram.build_ours(config, run, setup, backend.device))
+        for backend in (Tracked(), CpuAllocator())
+    )
+    for phase in tracked.phases:
+        assert_close(real[phase.name].peak_bytes, phase.peak_bytes)
+
+
+def test_our_own_layers_take_flash_attention_on_meta() -> None:
+    """The scores of all pairs alone would be 32 heads x 2,048 x 2,048 x 2 bytes."""
+    config = shipped("llama_7b")
+    setup = TrainingSetup(seq_len=2048, checkpointing="full")
+    tracked = Tracked().measure(LayerProgram.build_ours(config, config.spec.runs[0], setup, "meta"))
+    assert tracked["forward_transient"].peak_bytes < 32 * 2048 * 2048 * 2
+
+
 STEPS = [
     (raw, setup)
     for raw in (SMALL, SMALL_MIXTRAL, SMALL_QWEN3_MOE, SMALL_DEEPSEEK_V2, SMALL_DEEPSEEK_V3)
