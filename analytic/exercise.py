@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from analytic import hf
 from analytic.errors import UnsupportedModelError
 from analytic.hf import ModelConfig
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.layer import layer_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.summary import LayerForward, layer_forward
 from analytic.memory_report import memory_text
-from analytic.params import layer_params
 from analytic.report import count_text, figure, flops_text, gib_text, params_text
 from analytic.spec import LayerRun
 from analytic.summary import Summary, Workload, summarize
@@ -20,26 +18,6 @@ from analytic.training import TrainingSetup
 Figures = tuple[int, float, float]
 
 OLD_BYTES_PER_PARAMETER = 12  # an earlier document's convention: 16-bit weights and gradients, two fp32 moments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerForward:
-    """Peak memory of one layer's forward pass in fp16, checkpointed at its boundary: three parts, in bytes.
-
-    Attributes:
-        weights_bytes, input_bytes: live before. forward_transient_bytes: the most that the pass adds.
-        moment: when. implementation: the code that this is predicted for.
-    """
-
-    weights_bytes: int
-    input_bytes: int
-    forward_transient_bytes: int
-    moment: str
-    implementation: str
-
-    @property
-    def total_bytes(self) -> int:
-        return self.weights_bytes + self.input_bytes + self.forward_transient_bytes
 
 
 def model_training_cost_analysis_llama(path: str | Path, seq_len: int | None = None) -> Figures:
@@ -71,24 +49,16 @@ def analyze(path: Path, seq_len: int | None, *, families: tuple[str, ...] = ("ll
     return summarize(config, Workload.of(config, seq_len=seq_len))
 
 
-def layer_forward(config: ModelConfig, run: LayerRun, seq_len: int) -> LayerForward:
-    """The memory of one layer's forward pass, as the exercise asks for it.
+def layer_forward_fp16(config: ModelConfig, run: LayerRun, seq_len: int) -> LayerForward:
+    """The memory of one layer's forward pass as the exercise asks for it: fp16, checkpointed at its boundary.
 
     Raises:
         UnsupportedModelError: a model without a memory schedule.
     """
-    implementation = implementation_of(config)
-    if isinstance(implementation, NotPredicted):
-        raise UnsupportedModelError(f"{config.path}: {implementation.reason}")
-    setup = TrainingSetup(seq_len=seq_len, precision="fp16", checkpointing="full")
-    memory = layer_memory(run.layer, config.spec.hidden_size, implementation, setup)
-    return LayerForward(
-        weights_bytes=layer_params(run.layer, config.spec.hidden_size).total * setup.itemsize,
-        input_bytes=memory.base["layer input"],
-        forward_transient_bytes=memory.forward_transient.total_bytes,
-        moment=memory.forward_transient.moment,
-        implementation=memory.implementation,
-    )
+    memory = layer_forward(config, run, TrainingSetup(seq_len=seq_len, precision="fp16", checkpointing="full"))
+    if isinstance(memory, NotPredicted):
+        raise UnsupportedModelError(f"{config.path}: {memory.reason}")
+    return memory
 
 
 def exercise_text(summary: Summary) -> str:
@@ -104,7 +74,7 @@ def exercise_text(summary: Summary) -> str:
         lines.append(f"  layers {run.label}, {figures.kind}: {figures.forward / 1e12:.6f} TFLOP ({exact})")
     lines.append(f"whole model, forward, output head included: {flops_text(summary.flops.forward)}")
     for run in config.spec.runs:
-        memory = layer_forward(config, run, work.seq_len)
+        memory = layer_forward_fp16(config, run, work.seq_len)
         lines += [
             f"peak memory of that pass, layers {run.label}, fp16, checkpointing at each layer boundary: "
             f"{memory.total_bytes / 1e9:.6f} GB ({gib_text(memory.total_bytes)})",
@@ -133,5 +103,5 @@ def detailed_text(summary: Summary) -> str:
 
 def _figures(summary: Summary) -> Figures:
     run = summary.config.spec.runs[-1]
-    memory = layer_forward(summary.config, run, summary.workload.seq_len)
+    memory = layer_forward_fp16(summary.config, run, summary.workload.seq_len)
     return summary.params.total, summary.runs[-1].forward / 1e12, memory.total_bytes / 1e9

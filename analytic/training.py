@@ -29,6 +29,8 @@ class TrainingSetup:
         attention_kernel: `transformers`' own eager attention, or one of torch's fused operators.
         is_accumulating: gradients exist already, and new ones are added to them; otherwise they are None.
         rounding_bytes: what the allocator rounds each tensor up to: 512 on CUDA, 1 for the bytes requested.
+        counts_kernel_bytes: also count what CUDA's flash attention allocates inside its backward, which is
+            known from its source and which no witness without a GPU can see.
 
     Raises:
         UsageError: a value outside what it may be, or two that exclude each other.
@@ -43,6 +45,7 @@ class TrainingSetup:
     attention_kernel: AttentionKernel = "flash"
     is_accumulating: bool = False
     rounding_bytes: Rounding = 1
+    counts_kernel_bytes: bool = False
 
     def __post_init__(self) -> None:
         for name in ("seq_len", "micro_batch"):

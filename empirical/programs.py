@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from analytic.hf import ModelConfig
 from analytic.spec import LayerRun
 from analytic.training import AttentionKernel, Precision, TrainingSetup
-from empirical.build import Device, transformers_model
+from empirical.build import AttentionImplementation, Device, our_layer, transformers_model
 from empirical.names import BY_FAMILY
 
 aten = torch.ops.aten
@@ -81,21 +82,26 @@ def _mask(setup: TrainingSetup, device: Device) -> Tensor | None:
     return torch.zeros(1, 1, setup.seq_len, setup.seq_len, dtype=DTYPES[setup.precision], device=device)
 
 
-def _model(config: ModelConfig, setup: TrainingSetup, device: Device) -> Any:
-    """The real model, its weights zero: sizes are all that is measured."""
+def _input(config: ModelConfig, setup: TrainingSetup, device: Device) -> Tensor:
+    shape = (setup.micro_batch, setup.seq_len, config.spec.hidden_size)
+    return torch.zeros(shape, dtype=DTYPES[setup.precision], device=device, requires_grad=True)
+
+
+def _meta_model(config: ModelConfig, setup: TrainingSetup) -> Any:
+    """The real model, in training mode, on meta."""
     attention: Any = _ATTENTION_NAMES[setup.attention_kernel]
     model = transformers_model(config, attention=attention, dtype=DTYPES[setup.precision], device="meta")
     return model.train()
 
 
-def _materialized(module: nn.Module, device: Device) -> nn.Module:
+def _materialize(module: nn.Module, device: Device) -> None:
+    """Move a module from meta to a device; its weights are zero, as sizes are all that is measured."""
     if torch.device(device).type == "meta":
-        return module
-    module = module.to_empty(device=device)
+        return
+    module.to_empty(device=device)
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
             tensor.zero_()
-    return module
 
 
 @dataclass(slots=True)
@@ -114,16 +120,26 @@ class LayerProgram:
     @classmethod
     def build(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
         """The layer at the head of `run`, and inputs for it."""
-        model, names = _model(config, setup, "meta"), BY_FAMILY[config.read_as]
-        layer = _materialized(model.get_submodule(f"{names.layers_path}.{run.first}"), device)
-        dtype = DTYPES[setup.precision]
-        shape = (setup.micro_batch, setup.seq_len, config.spec.hidden_size)
+        model, names = _meta_model(config, setup), BY_FAMILY[config.read_as]
+        layer = model.get_submodule(f"{names.layers_path}.{run.first}")
+        _materialize(layer, device)
         rotary_class = type(model.get_submodule(names.base).rotary_emb)
         with torch.device(device):
-            tables = rotary_class(config=model.config)(torch.empty(1, dtype=dtype), torch.arange(setup.seq_len)[None])
-        x = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
+            like, positions = torch.empty(1, dtype=DTYPES[setup.precision]), torch.arange(setup.seq_len)[None]
+            tables = rotary_class(config=model.config)(like, positions)
         arguments = {"position_embeddings": tables, "attention_mask": _mask(setup, device)}
-        program = cls(layer, x, arguments, setup)
+        program = cls(layer, _input(config, setup, device), arguments, setup)
+        program.reset()
+        return program
+
+    @classmethod
+    def build_ours(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
+        """Our own layer of that kind, which makes its rotary tables itself; to be shown beside the real one."""
+        attention: AttentionImplementation = "eager" if setup.attention_kernel == "eager" else "sdpa"
+        dtype = DTYPES[setup.precision]
+        layer = our_layer(config, run, attention=attention, device="meta", dtype=dtype).train()
+        _materialize(layer, device)
+        program = cls(layer, _input(config, setup, device), {}, setup)
         program.reset()
         return program
 
@@ -131,11 +147,10 @@ class LayerProgram:
         """What exists before: parameters, buffers, gradients, and inputs."""
         yield from _module_tensors(self.layer)
         yield "layer input", self.x
-        tables = self.arguments["position_embeddings"]
-        for table in tables if isinstance(tables, tuple) else (tables,):
-            yield "rotary table", table
-        if self.arguments["attention_mask"] is not None:
-            yield "attention mask", self.arguments["attention_mask"]
+        for name, argument in self.arguments.items():
+            for tensor in tree_iter(argument):
+                if isinstance(tensor, Tensor):
+                    yield name, tensor
 
     def phases(self) -> Iterator[str]:
         with torch.no_grad():
@@ -175,8 +190,8 @@ class StepProgram:
     @classmethod
     def build(cls, config: ModelConfig, setup: TrainingSetup, device: Device) -> StepProgram:
         """The model, token ids, and an optimizer that has stepped once, so that its states exist."""
-        model = _model(config, setup, device)
-        _materialized(model, device)
+        model = _meta_model(config, setup)
+        _materialize(model, device)
         if setup.checkpointing == "full":
             model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         shape = (setup.micro_batch, setup.seq_len)

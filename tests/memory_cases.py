@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from hypothesis import strategies as st
 
-from analytic import hf
-from analytic.files import configs_dir
 from analytic.hf import ModelConfig
-from analytic.keys import Keys
 from analytic.memory.implementation import Implementation, implementation_of
-from analytic.spec import LatentAttention
+from analytic.spec import LatentAttention, MoeFfn
 from analytic.training import AttentionKernel, Precision, TrainingSetup
+from tests.configurations import parsed
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")
 
@@ -72,16 +68,6 @@ SMALL_DEEPSEEK_V3 = SMALL | {
 SMALL_DEEPSEEK_V2 = SMALL_DEEPSEEK_V3 | {"model_type": "deepseek_v2", "q_lora_rank": None, "topk_method": "greedy"}
 
 
-def parsed(raw: Mapping[str, Any]) -> ModelConfig:
-    """A configuration from its keys."""
-    return hf.parse(Path("model", "config.json"), Keys(raw))
-
-
-def shipped(name: str) -> ModelConfig:
-    """A configuration under configs/, by its file name."""
-    return hf.load(configs_dir() / name)
-
-
 def predicted(config: ModelConfig) -> Implementation:
     """The implementation of a configuration that has a schedule."""
     implementation = implementation_of(config)
@@ -90,11 +76,14 @@ def predicted(config: ModelConfig) -> Implementation:
 
 
 def runnable(config: ModelConfig, setup: TrainingSetup) -> TrainingSetup:
-    """Before torch 2.15, flash attention on meta gives values the width of queries: take cuDNN's there."""
-    is_latent = isinstance(config.spec.layers[0].attention, LatentAttention)
-    if is_latent and setup.attention_kernel == "flash" and torch.__version__ < "2.15":
-        return replace(setup, attention_kernel="cudnn")
-    return setup
+    """Before torch 2.15, on meta, flash attention gives values the width of queries, and grouped products are bf16."""
+    if torch.__version__ >= "2.15":
+        return setup
+    layers = config.spec.layers
+    if isinstance(layers[0].attention, LatentAttention) and setup.attention_kernel == "flash":
+        setup = replace(setup, attention_kernel="cudnn")
+    has_experts = any(isinstance(layer.ffn, MoeFfn) for layer in layers)
+    return replace(setup, precision="bf16") if has_experts else setup
 
 
 @st.composite

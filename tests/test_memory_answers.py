@@ -16,14 +16,22 @@ from analytic.memory.cuda import cuda_only
 from analytic.memory.fit import fits
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory, training_events
-from analytic.memory.peaks import live_after
+from analytic.memory.peaks import Peak, live_after
 from analytic.memory.step import step_memory
-from analytic.memory.summary import fits_as_json, memory_as_json
+from analytic.memory.summary import LayerForward, fits_as_json, layer_forward, memory_as_json
 from analytic.memory.tensors import Category
-from analytic.params import layer_params
+from analytic.params import layer_params, model_params
 from analytic.training import TrainingSetup
 from empirical.memory_checks import memory_checks
-from tests.memory_cases import LLAMA_3_8B, LLAMA_7B, SMALL, SMALL_DEEPSEEK_V2, SMALL_MIXTRAL, parsed, predicted, shipped
+from tests.configurations import parsed, shipped
+from tests.memory_cases import (
+    LLAMA_3_8B,
+    LLAMA_7B,
+    SMALL,
+    SMALL_DEEPSEEK_V2,
+    SMALL_MIXTRAL,
+    predicted,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +60,7 @@ def test_an_impossible_setup_is_refused_in_one_line(options: dict[str, Any], tol
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (shipped("models/gpt2.json"), "GPT2LMHeadModel"),
+        (shipped("gpt2"), "GPT2LMHeadModel"),
         (parsed(SMALL | {"hidden_act": "gelu"}), "activation 'gelu'"),
         (parsed(SMALL | {"rope_scaling": {"rope_type": "longrope"}}), "'longrope'"),
         (parsed(SMALL | {"attention_dropout": 0.1}), "dropout"),
@@ -79,7 +87,7 @@ def test_what_is_not_predicted_is_an_answer(config: Any, reason: str) -> None:
 
 def test_every_prediction_is_in_integers_and_names_its_implementation() -> None:
     setup = TrainingSetup(seq_len=2048, precision="fp16", checkpointing="full", optimizer="adamw_foreach")
-    told = memory_as_json(shipped("deepseek_v3_config.json"), setup)
+    told = memory_as_json(shipped("deepseek_v3"), setup)
     assert json.loads(json.dumps(told)) == told
     assert told["implementation"] == "transformers 5.23 DeepseekV3ForCausalLM"
     assert told["setup"]["precision"] == "fp16"
@@ -103,6 +111,25 @@ def test_a_step_peaks_in_the_optimizer_or_before_it() -> None:
     fused = step_memory(config.spec, predicted(config), replace(setup, optimizer="adamw_fused"))
     assert "backward" in fused.step_peak.moment
     assert fused.step_peak.categories[Category.OPTIMIZER] == 2 * parameters_bytes + 4 * (32 * 9 + 3)
+
+
+def test_the_forward_pass_of_one_layer_tells_its_parts() -> None:
+    config = shipped("llama_7b")
+    setup = TrainingSetup(seq_len=2048, precision="fp16", checkpointing="full")
+    figure = layer_forward(config, config.spec.runs[0], setup)
+    assert isinstance(figure, LayerForward)
+    weights = (4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096) * 2
+    assert (figure.weights_bytes, figure.input_bytes) == (weights, 2048 * 4096 * 2)
+    assert figure.forward_transient_bytes == 168_820_736
+    assert figure.total_bytes == 590_364_672
+    assert isinstance(layer_forward(shipped("gpt2"), shipped("gpt2").spec.runs[0], setup), NotPredicted)
+
+
+def test_a_tied_table_has_one_gradient() -> None:
+    config = parsed(SMALL | {"tie_word_embeddings": True})
+    step = step_memory(config.spec, predicted(config), TrainingSetup(seq_len=8, optimizer="adamw_foreach"))
+    assert step.step_peak.categories[Category.GRADIENTS] == 2 * model_params(config.spec).total
+    assert step.step_peak.live["embed_tokens.grad"] == 2 * 256 * 96
 
 
 def test_the_largest_that_fits_is_the_last_that_does() -> None:
@@ -147,6 +174,23 @@ def test_what_only_cuda_knows_is_told_apart_with_its_source() -> None:
     }
 
 
+def test_kernel_bytes_raise_the_peak_where_it_falls_in_attention() -> None:
+    """Many heads and hardly any feed-forward network; 130 tokens are padded to 256, 48 features a head to 64."""
+    config = parsed(
+        SMALL | {"intermediate_size": 8, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 48}
+    )
+    setup = TrainingSetup(seq_len=130, checkpointing="full", is_accumulating=True)
+
+    def backward(setup: TrainingSetup) -> Peak:
+        return layer_memory(config.spec.layers[0], config.spec.hidden_size, predicted(config), setup).backward_peak
+
+    plain, counted = backward(setup), backward(replace(setup, counts_kernel_bytes=True))
+    inside = 32 * 256 * 4 + 32 * 256 * 64 * 4 + 2 * (130 * 32 * 48 * 2)
+    assert "attention: scratch of backward" not in plain.live
+    assert counted.live["attention: scratch of backward"] == inside
+    assert plain.total_bytes < counted.total_bytes <= plain.total_bytes + inside
+
+
 def test_backward_frees_all_that_forward_saved() -> None:
     config = parsed(SMALL_MIXTRAL)
     setup = TrainingSetup(seq_len=32, micro_batch=2)
@@ -162,7 +206,7 @@ def test_backward_frees_all_that_forward_saved() -> None:
 def test_schedules_are_quick() -> None:
     """Limits are ten times what an idle core takes."""
     setup = TrainingSetup(seq_len=4096, checkpointing="full")
-    llama = shipped("llama_7b_config.json")
+    llama = shipped("llama_7b")
     deep = parsed(LLAMA_3_8B | {"num_hidden_layers": 126})
     assert seconds(lambda: layer_memory(llama.spec.layers[0], 4096, predicted(llama), setup)) < 0.010
     assert seconds(lambda: step_memory(deep.spec, predicted(deep), setup)) < 0.100

@@ -18,17 +18,16 @@ from empirical.checks import Check
 from empirical.memory import Tracked
 from empirical.memory_checks import layer_checks, memory_checks, step_checks
 from empirical.programs import LayerProgram, StepProgram
+from tests.configurations import parsed, shipped
 from tests.memory_cases import (
     FAMILIES,
     LLAMA_3_8B,
     LLAMA_3_70B,
     LLAMA_7B,
     models,
-    parsed,
     predicted,
     runnable,
     setups,
-    shipped,
 )
 
 random = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -62,9 +61,7 @@ def test_random_training_steps_equal_the_tracker_at_every_rise_and_fall(family: 
 
 
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
-@pytest.mark.parametrize(
-    "name", ["llama_7b_config.json", "deepseek_v3_config.json", "models/mixtral-8x7b.json", "models/llama-3.2-1b.json"]
-)
+@pytest.mark.parametrize("name", ["llama_7b", "deepseek_v3", "mixtral-8x7b", "llama-3.2-1b"])
 def test_published_models_equal_the_tracker_at_full_size(name: str, checkpointing: Any) -> None:
     setup = TrainingSetup(seq_len=1024, checkpointing=checkpointing, optimizer="adamw_foreach", rounding_bytes=512)
     config = shipped(name)
@@ -73,7 +70,7 @@ def test_published_models_equal_the_tracker_at_full_size(name: str, checkpointin
 
 def test_fp32_master_weights_equal_the_tracker() -> None:
     setup = TrainingSetup(seq_len=256, has_master_weights=True, optimizer="adamw_foreach", checkpointing="full")
-    assert failures(memory_checks(shipped("models/qwen2.5-7b.json"), setup)) == []
+    assert failures(memory_checks(shipped("qwen2.5-7b"), setup)) == []
 
 
 # Measured elsewhere, with other code: bf16, explicit flash operator, 512-byte rounding, every layer
@@ -115,7 +112,7 @@ def test_a_llama_layer_equals_its_closed_maxima() -> None:
     tokens, hidden, heads, ffn = 2048, 4096, 32, 11008
     x, h4, f = tokens * hidden * 2, tokens * hidden * 4, tokens * ffn * 2
     q = k = x
-    memory = layer("llama_7b_config.json", 0, TrainingSetup(seq_len=tokens, precision="fp16", checkpointing="full"))
+    memory = layer("llama_7b", 0, TrainingSetup(seq_len=tokens, precision="fp16", checkpointing="full"))
     assert memory.forward_transient.total_bytes == 2 * x + 3 * f == 168_820_736
     assert memory.boundary.total == x
     saved = 2 * (h4 + 4 * tokens + 2 * x) + 2 * q + 2 * k + 4 * tokens * heads + 24 + 4 * f
@@ -135,15 +132,15 @@ def test_a_llama_layer_equals_its_closed_maxima() -> None:
 @pytest.mark.parametrize(("kernel", "saved"), [("flash", 3_152_364_568), ("cudnn", 3_152_364_560)])
 def test_a_deepseek_v3_layer_equals_published_measurements(kernel: Any, saved: int) -> None:
     setup = TrainingSetup(seq_len=4096, checkpointing="full", attention_kernel=kernel)
-    memory = layer("deepseek_v3_config.json", 1, setup)
+    memory = layer("deepseek_v3", 1, setup)
     assert memory.forward_transient.total_bytes == 2_941_650_944
     assert memory.saved.total == saved
 
 
 def test_the_backward_of_a_deepseek_v3_layer_is_mostly_its_experts_gradients() -> None:
     setup = TrainingSetup(seq_len=4096, checkpointing="full", attention_kernel="cudnn")
-    memory = layer("deepseek_v3_config.json", 1, setup)
-    config = shipped("deepseek_v3_config.json")
+    memory = layer("deepseek_v3", 1, setup)
+    config = shipped("deepseek_v3")
     tracked = Tracked().measure(LayerProgram.build(config, config.spec.runs[1], setup, "meta"))
     assert memory.backward_peak.total_bytes == tracked["backward_peak"].peak_bytes
     experts = sum(memory.backward_peak.live[f"mlp.experts.{part}.grad"] for part in ("gate_up_proj", "down_proj"))

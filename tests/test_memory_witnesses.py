@@ -11,24 +11,22 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from analytic.memory import ops
-from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Tensor
 from analytic.training import TrainingSetup
 from empirical.memory import CpuAllocator, CudaAllocator, MemoryMeasurement, Tracked
-from empirical.memory_checks import first_divergence, layer_checks
+from empirical.memory_checks import first_divergence, layer_checks, measure_layer
 from empirical.programs import LayerProgram, StepProgram
 from empirical.tracker import StorageTracker
+from tests.configurations import parsed, shipped
 from tests.memory_cases import (
     SMALL,
     SMALL_DEEPSEEK_V2,
     SMALL_DEEPSEEK_V3,
     SMALL_MIXTRAL,
     SMALL_QWEN3_MOE,
-    parsed,
     predicted,
-    shipped,
 )
 
 # A Python number that a tensor is multiplied by is a tensor of 8 bytes on the CPU, whatever the device: under
@@ -85,16 +83,35 @@ def test_the_tracker_follows_a_storage_to_its_end() -> None:
 
 def test_a_full_size_layer_equals_the_cpu_allocator() -> None:
     """Llama-7B, bf16, 256 tokens; the two totals were published, the latter with output and gradient held."""
-    config = shipped("llama_7b_config.json")
+    config = shipped("llama_7b")
     setup = TrainingSetup(seq_len=256, checkpointing="full")
+    forward, backward = measure_layer(config, config.spec.runs[0], predicted(config), setup, CpuAllocator())
+    assert abs(forward.unexplained_bytes) <= CPU_SLACK_BYTES
+    assert abs(backward.unexplained_bytes) <= CPU_SLACK_BYTES
+    boundary = setup.tokens * config.spec.hidden_size * setup.itemsize
+    assert forward.predicted_bytes == 21_102_592
+    assert backward.predicted_bytes + 2 * boundary == 436_224_000
+
+
+@pytest.mark.parametrize("raw", [SMALL, SMALL_DEEPSEEK_V3], ids=lambda raw: raw["model_type"])
+def test_our_own_layers_are_tracked_and_measured_alike(raw: dict[str, Any]) -> None:
+    config = parsed(raw)
+    setup = TrainingSetup(seq_len=64, micro_batch=2, precision="fp32", attention_kernel="eager", checkpointing="full")
     run = config.spec.runs[0]
-    real = CpuAllocator().measure(LayerProgram.build(config, run, setup, "cpu"))
-    memory = layer_memory(run.layer, config.spec.hidden_size, predicted(config), setup)
-    assert_close(real["forward_transient"].peak_bytes, memory.forward_transient.total_bytes)
-    assert_close(real["forward_transient"].end_bytes, memory.boundary.total)
-    assert_close(real["backward_peak"].peak_bytes, memory.backward_peak.total_bytes)
-    assert memory.forward_transient.total_bytes == 21_102_592
-    assert memory.backward_peak.total_bytes + 2 * memory.boundary.total == 436_224_000
+    tracked, real = (
+        backend.measure(LayerProgram.build_ours(config, run, setup, backend.device))
+        for backend in (Tracked(), CpuAllocator())
+    )
+    for phase in tracked.phases:
+        assert_close(real[phase.name].peak_bytes, phase.peak_bytes)
+
+
+def test_our_own_layers_take_flash_attention_on_meta() -> None:
+    """The scores of all pairs alone would be 32 heads x 2,048 x 2,048 x 2 bytes."""
+    config = shipped("llama_7b")
+    setup = TrainingSetup(seq_len=2048, checkpointing="full")
+    tracked = Tracked().measure(LayerProgram.build_ours(config, config.spec.runs[0], setup, "meta"))
+    assert tracked["forward_transient"].peak_bytes < 32 * 2048 * 2048 * 2
 
 
 STEPS = [
@@ -146,14 +163,11 @@ def test_the_cuda_protocol_runs_on_another_device() -> None:
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_layer_on_cuda_is_within_one_percent(precision: Any, checkpointing: Any) -> None:
-    config = shipped("llama_7b_config.json")
+    config = shipped("llama_7b")
     setup = TrainingSetup(seq_len=2048, precision=precision, checkpointing=checkpointing)
-    run = config.spec.runs[0]
-    device = torch.device("cuda")
-    real = CudaAllocator(device).measure(LayerProgram.build(config, run, setup, device))
-    memory = layer_memory(run.layer, config.spec.hidden_size, predicted(config), setup)
-    for scheduled, name in ((memory.forward_transient, "forward_transient"), (memory.backward_peak, "backward_peak")):
-        assert real[name].peak_bytes == pytest.approx(scheduled.total_bytes, rel=0.01)
+    backend = CudaAllocator(torch.device("cuda"))
+    for peak in measure_layer(config, config.spec.runs[0], predicted(config), setup, backend):
+        assert peak.measured_bytes == pytest.approx(peak.predicted_bytes + peak.inside_bytes, rel=0.01)
 
 
 # Schedules made wrong on purpose: the check must fail, and name the moment and the tensor.

@@ -1,0 +1,7 @@
+"""Peak memory, predicted: schedules of allocations and frees, for named implementations, without torch.
+
+`tape` and `tensors` are the machine: sizes with names, storages freed with their last reference, autograd's
+nodes run backward in the engine's order. `ops` and `expert_ops` are the operators, `blocks`, `attention`,
+`moe`, `decoder` and `model` what `transformers` does with them, line by line. `layer` and `step` read peaks
+off the schedules, `fit` inverts them, `cuda` lists what only a GPU can tell, `summary` says it all in JSON.
+"""

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from analytic.memory import ops
 from analytic.memory.blocks import rms_norm, rotate, rotate_halves
+from analytic.memory.cuda import Heads, flash_backward_bytes, heads_of
 from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Parameter, Tensor
@@ -50,8 +51,7 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
     k = project("k", a.num_kv_heads, norm=a.qk_norm, copies=True)
     v = project("v", a.num_kv_heads, norm=False, copies=is_eager)
     q, k = rotate_halves(t, q, k, context.tables)
-    heads = Heads(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, is_row_major=True)
-    out, weights = _kernel(t, heads, q, k, v, setup)
+    out, weights = _kernel(t, heads_of(a), q, k, v, setup)
     return Attended(_project_out(t, out, hidden_size, has_bias=a.output_bias, tokens=tokens), weights)
 
 
@@ -72,8 +72,7 @@ def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attende
     q_rot, k_rot = rotate(t, q_rot, k_rot, context)
     query = ops.cat(t, (q_pass, q_rot), "query")
     key, v = _expand_latent(t, a, latent, k_rot, tokens, copies=copies)
-    heads = Heads(a.num_heads, a.num_heads, a.qk_head_dim, a.v_head_dim, is_row_major=False)
-    out, weights = _kernel(t, heads, query, key, v, setup)
+    out, weights = _kernel(t, heads_of(a), query, key, v, setup)
     return Attended(_project_out(t, out, hidden_size, has_bias=a.bias, tokens=tokens), weights)
 
 
@@ -100,21 +99,11 @@ def _expand_latent(
     return ops.write_parts(t, k_pass, k_rot, "key"), v
 
 
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """Shapes at the attention kernel. `is_row_major`: q, k, v lie in memory token by token, not head by head."""
-
-    num: int
-    num_kv: int
-    qk_dim: int
-    v_dim: int
-    is_row_major: bool
-
-
 def _kernel(
     t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup
 ) -> tuple[Tensor, Tensor | None]:
     """The attention function: its output, token by token, and the weights it returns."""
+    inside: tuple[int, ...] = ()
     out_numel = setup.tokens * heads.num * heads.v_dim
     statistics_bytes = setup.tokens * heads.num * ops.FP32
     match setup.attention_kernel:
@@ -122,11 +111,15 @@ def _kernel(
             return _eager(t, heads, q, k, v, setup)
         case "flash":
             state = (statistics_bytes, 16, 8)
+            if setup.counts_kernel_bytes:
+                inside = flash_backward_bytes(heads, setup)
         case "cudnn":
             state = (statistics_bytes, 8, 8)
         case _:
             assert_never(setup.attention_kernel)
-    out = ops.attention_kernel(t, q, k, v, out_numel=out_numel, state_bytes=state, name="attention")
+    out = ops.attention_kernel(
+        t, q, k, v, out_numel=out_numel, state_bytes=state, inside_bytes=inside, name="attention"
+    )
     return _to_rows(t, out, heads.num > 1 and setup.seq_len > 1 and not heads.is_row_major), None
 
 

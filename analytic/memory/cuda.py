@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 from analytic.memory import ops
-from analytic.spec import Attention, GroupedQueryAttention, ModelSpec
+from analytic.spec import Attention, GroupedQueryAttention, LatentAttention, ModelSpec
 from analytic.training import TrainingSetup
 
 MIB = 2**20
@@ -14,8 +15,32 @@ _CUBLAS_WHEN = "during each matrix product (torch 2.15), or kept, once for each 
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """Shapes at the attention kernel. `is_row_major`: q, k, v lie in memory token by token, not head by head."""
+
+    num: int
+    num_kv: int
+    qk_dim: int
+    v_dim: int
+    is_row_major: bool
+
+
+def heads_of(a: Attention) -> Heads:
+    """What the kernel is called with: queries of latent attention are concatenated, and so lie head by head."""
+    match a:
+        case GroupedQueryAttention():
+            return Heads(a.num_heads, a.num_kv_heads, a.head_dim, a.head_dim, is_row_major=True)
+        case LatentAttention():
+            return Heads(a.num_heads, a.num_heads, a.qk_head_dim, a.v_head_dim, is_row_major=False)
+        case _:
+            assert_never(a)
+
+
+@dataclass(frozen=True, slots=True)
 class CudaOnly:
-    """Bytes that no witness without a GPU can see. They are in no predicted peak.
+    """Bytes that no witness without a GPU can see.
+
+    They are in no predicted peak, but for those of flash attention where the setup counts kernel bytes.
 
     Attributes:
         size_bytes: None where only a measurement can tell.
@@ -31,7 +56,8 @@ class CudaOnly:
 def cuda_only(spec: ModelSpec, setup: TrainingSetup) -> Iterator[CudaOnly]:
     """The lines to put beside a prediction."""
     if setup.attention_kernel == "flash":
-        largest = max(flash_backward_bytes(layer.attention, setup) for layer in set(spec.layers))
+        sizes = [flash_backward_bytes(heads_of(layer.attention), setup) for layer in set(spec.layers)]
+        largest = max(sum(setup.rounded(size_bytes) for size_bytes in one) for one in sizes)
         yield CudaOnly(
             "flash attention, inside its backward",
             largest,
@@ -59,23 +85,16 @@ def cuda_only(spec: ModelSpec, setup: TrainingSetup) -> Iterator[CudaOnly]:
     )
 
 
-def flash_backward_bytes(attention: Attention, setup: TrainingSetup) -> int:
-    """Row sums and the gradient of q in fp32, both padded; keys' and values' gradients for every query head."""
-    if isinstance(attention, GroupedQueryAttention):
-        heads, head_dim, is_grouped = (
-            attention.num_heads,
-            attention.head_dim,
-            attention.num_kv_heads < attention.num_heads,
-        )
-    else:
-        heads, head_dim, is_grouped = attention.num_heads, attention.qk_head_dim, False
-    padded_len = _padded(setup.seq_len, 128)
-    padded_dim = _padded(head_dim, 32 if head_dim <= 128 else 64)
-    rows = setup.micro_batch * heads * padded_len
-    total = setup.rounded(rows * ops.FP32) + setup.rounded(rows * padded_dim * ops.FP32)
-    if is_grouped:
-        total += 2 * setup.rounded(setup.tokens * heads * head_dim * setup.itemsize)
-    return total
+def flash_backward_bytes(heads: Heads, setup: TrainingSetup) -> tuple[int, ...]:
+    """Row sums and the gradient of q in fp32, both padded; keys' and values' gradients for every query head.
+
+    From the source named in `cuda_only`.
+    """
+    rows = setup.micro_batch * heads.num * _padded(setup.seq_len, 128)
+    padded_dim = _padded(heads.qk_dim, 32 if heads.qk_dim <= 128 else 64)
+    expanded = setup.tokens * heads.num * heads.qk_dim * setup.itemsize
+    grouped = (expanded, expanded) if heads.num_kv < heads.num else ()
+    return (rows * ops.FP32, rows * padded_dim * ops.FP32, *grouped)
 
 
 def _padded(value: int, multiple: int) -> int:

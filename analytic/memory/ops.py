@@ -176,10 +176,22 @@ def repeat_heads(t: Tape, x: Tensor, groups: int, name: str, *, is_single: bool)
 
 
 def attention_kernel(
-    t: Tape, q: Tensor, k: Tensor, v: Tensor, *, out_numel: int, state_bytes: Sequence[int], name: str
+    t: Tape,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    out_numel: int,
+    state_bytes: Sequence[int],
+    inside_bytes: Sequence[int],
+    name: str,
 ) -> Tensor:
-    """One fused operator: its output, and the row statistics and random state that backward wants."""
-    node = t.record(name, [same(q), same(k), same(v)], saves=[q, k, v])
+    """One fused operator: its output, and the row statistics and random state that backward wants.
+
+    `inside_bytes` are live in its backward beside all three gradients.
+    """
+    flows = [same(q), same(k), Flow(v, v.numel * v.itemsize, scratch=inside_bytes)]
+    node = t.record(name, flows, saves=[q, k, v])
     out = t.new(f"{name}: output", out_numel, q.itemsize, node)
     state = [t.new(f"{name}: state", size_bytes, 1) for size_bytes in state_bytes]
     if node is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analytic.memory import ops
 from analytic.memory.implementation import Implementation
-from analytic.memory.model import BACKWARD, forward_and_backward, scheduled_layers
+from analytic.memory.model import BACKWARD, FORWARD, forward_and_backward, scheduled_layers
 from analytic.memory.peaks import Live, Peak, highest, live_after, peak
 from analytic.memory.static import model_base, model_tensors, optimizer_itemsize
 from analytic.memory.tape import Tape
@@ -94,8 +94,8 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
         implementation=implementation.name,
         base=peak("before the step", base),
         step_peak=at_peak,
-        forward_peak_bytes=phases["forward"],
-        backward_peak_bytes=phases["backward"],
+        forward_peak_bytes=phases[FORWARD],
+        backward_peak_bytes=phases[BACKWARD],
         runners_up=tuple(ranked[1 : 1 + RUNNERS_UP]),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from analytic.hf import ModelConfig
@@ -12,7 +12,44 @@ from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.layer import LayerMemory, layer_memory
 from analytic.memory.peaks import Peak
 from analytic.memory.step import StepMemory, step_memory
+from analytic.params import layer_params
+from analytic.spec import LayerRun
 from analytic.training import TrainingSetup
+
+
+@dataclass(frozen=True, slots=True)
+class LayerForward:
+    """Peak memory of one layer's forward pass: its weights, its input, and what the pass itself allocates.
+
+    Rotary tables, which all layers share, and gradients are not included. `moment` is when the pass has most.
+    """
+
+    implementation: str
+    weights_bytes: int
+    input_bytes: int
+    forward_transient_bytes: int
+    moment: str
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.input_bytes + self.forward_transient_bytes
+
+
+def layer_forward(config: ModelConfig, run: LayerRun, setup: TrainingSetup) -> LayerForward | NotPredicted:
+    """The figure for the layers of `run`: nothing is saved, as under checkpointing."""
+    implementation = implementation_of(config)
+    if isinstance(implementation, NotPredicted):
+        return implementation
+    hidden_size = config.spec.hidden_size
+    memory = layer_memory(run.layer, hidden_size, implementation, setup)
+    sizes = layer_params(run.layer, hidden_size).values()
+    return LayerForward(
+        implementation=implementation.name,
+        weights_bytes=sum(setup.rounded(numel * setup.itemsize) for numel in sizes),
+        input_bytes=setup.rounded(setup.tokens * hidden_size * setup.itemsize),
+        forward_transient_bytes=memory.forward_transient.total_bytes,
+        moment=memory.forward_transient.moment,
+    )
 
 
 def memory_as_json(config: ModelConfig, setup: TrainingSetup) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Tape:
         self.is_accumulating = is_accumulating
         self.events: list[Event] = []
         self.marks: list[tuple[int, str, str]] = []
-        self.gradients: list[Storage] = []
+        self._gradients: list[Storage] = []
         self.is_recording = True
         self._region = ""
         self._phase = ""
@@ -178,7 +178,9 @@ class Tape:
             if flow.fresh:
                 scratch = [self.allocate(f"{node.name}: scratch of backward", n) for n in flow.scratch]
                 size_bytes = flow.unreduced_bytes or flow.size_bytes
-                gradient = Gradient(self._new_gradient(node, flow, size_bytes), size_bytes, flow.is_view)
+                storage = self.allocate(f"{node.name}: gradient", size_bytes)
+                gradient = Gradient(storage, size_bytes, flow.is_view)
+                del storage
                 del scratch
             else:
                 (incoming,) = node.incoming
@@ -190,14 +192,8 @@ class Tape:
     def _reduce(self, node: Node, outgoing: list[tuple[Flow, Gradient]]) -> None:
         for i, (flow, _) in enumerate(outgoing):
             if flow.unreduced_bytes:
-                storage = self._new_gradient(node, flow, flow.size_bytes)
+                storage = self.allocate(f"{node.name}: gradient", flow.size_bytes)
                 outgoing[i] = flow, Gradient(storage, flow.size_bytes, False)
-
-    def _new_gradient(self, node: Node, flow: Flow, size_bytes: int) -> Storage:
-        if not isinstance(flow.to, Parameter) or size_bytes != flow.size_bytes:
-            return self.allocate(f"{node.name}: gradient", size_bytes)
-        category = Category.TEMPORARIES if self.is_accumulating else Category.GRADIENTS
-        return self.allocate(f"{flow.to.name}.grad", size_bytes, category)
 
     def _deliver(self, flow: Flow, gradient: Gradient) -> None:
         to, index = flow.to, flow.index
@@ -226,8 +222,11 @@ class Tape:
             return
         if to.uses > 1:
             gradient = self._sum(to.name, self._waiting.pop(to.name), gradient)
+        label = gradient.storage.label
+        label.name = f"{to.name}.grad"
         if not self.is_accumulating:
-            self.gradients.append(gradient.storage)
+            label.category = Category.GRADIENTS
+            self._gradients.append(gradient.storage)
 
 
 def _consume(node: Node) -> None:
