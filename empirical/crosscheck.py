@@ -16,11 +16,13 @@ from analytic.flops import forward_flops, last_projection_flops, layer_flops, mt
 from analytic.hf import ModelConfig
 from analytic.params import model_buffers, model_params, mtp_params
 from analytic.spec import LayerRun, LayerSpec, ModelSpec, MoeFfn
+from analytic.training import TrainingSetup
 from empirical import build
 from empirical.build import AttentionImplementation, Source
 from empirical.checks import Check
 from empirical.count import count_buffers, count_params
 from empirical.flops import executed_flops, flop_counter_flops, fvcore_flops, training_flops_by_counter
+from empirical.memory_checks import memory_checks
 from empirical.names import MTP, by_run, joined, term_of
 
 Instrument = Callable[[nn.Module, tuple[Tensor, ...]], dict[str, int]]
@@ -31,13 +33,14 @@ INSTRUMENTS: Mapping[str, Instrument] = {"fvcore x2": fvcore_flops, FLOP_COUNTER
 def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     """Every check of one model on the meta device, one by one as it is made.
 
-    Whole models run sdpa attention; each kind of layer runs once with sdpa and once with eager attention.
+    The whole real model runs sdpa attention; each kind of layer, real and ours, runs with sdpa and with eager.
+    Memory is that of fp16 training with checkpointing at every layer and flash attention.
     """
     sources = build.sources(config)
     real = sources[0]
     for source in sources:
         yield from _check_params(config, source)
-    yield from _check_model(config, sources, seq_len)
+    yield from _check_model(config, real, seq_len)
     first_of_kind: dict[LayerSpec, LayerRun] = {}
     for run in config.spec.runs:
         first_of_kind.setdefault(run.layer, run)
@@ -46,6 +49,8 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
         yield _check_recompute(config, run, real, seq_len)
     if config.spec.mtp_layers:
         yield from _check_mtp(config, seq_len)
+    setup = TrainingSetup(seq_len=seq_len, precision="fp16", checkpointing="full")
+    yield from memory_checks(config, setup)
 
 
 def _check(
@@ -81,30 +86,20 @@ def _visited(counted: Breakdown, spec: ModelSpec) -> Breakdown:
     return Breakdown("params", terms)
 
 
-def _check_model(config: ModelConfig, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
-    """Whole models: forward by every witness, backward of the real one. fvcore is slow: it traces the real one only."""
-    real, *ours = sources
+def _check_model(config: ModelConfig, source: Source, seq_len: int) -> Iterator[Check]:
+    """A whole model: its forward pass by both counters, its backward pass by the one that can."""
     spec, ids = config.spec, torch.zeros(1, seq_len, dtype=torch.long, device="meta")
     forward, flops = forward_flops(spec, seq_len), training_flops(spec, seq_len=seq_len)
-    counted = functools.cache(lambda: training_flops_by_counter(real.model(), (ids,)))
+    counted = functools.cache(lambda: training_flops_by_counter(source.model(), (ids,)))
 
-    def check(source: Source, counter: str, count: Callable[[], Mapping[str, int]]) -> Check:
-        def by_term() -> Breakdown:
-            return by_run("flops", spec, ((source.term(path), flops) for path, flops in count().items()))
+    def by_term(by_path: Mapping[str, int]) -> Breakdown:
+        return by_run("flops", spec, ((source.term(path), flops) for path, flops in by_path.items()))
 
-        return _check(config, "forward FLOPs", f"{source.title}, {counter}", forward, by_term)
-
-    yield check(real, "fvcore x2", lambda: fvcore_flops(real.model(), (ids,)))
-    yield check(real, FLOP_COUNTER, lambda: counted()[0])
-    for source in ours:
-        yield check(source, FLOP_COUNTER, functools.partial(_count_ours, source, ids))
+    by_fvcore, by_torch = f"{source.title}, fvcore x2", f"{source.title}, {FLOP_COUNTER}"
+    yield _check(config, "forward FLOPs", by_fvcore, forward, lambda: by_term(fvcore_flops(source.model(), (ids,))))
+    yield _check(config, "forward FLOPs", by_torch, forward, lambda: by_term(counted()[0]))
     backward = Breakdown("flops", {"": flops.backward})
-    witness = f"{real.title}, {FLOP_COUNTER}"
-    yield _check(config, "backward FLOPs", witness, backward, lambda: Breakdown("flops", {"": counted()[1]}))
-
-
-def _count_ours(source: Source, ids: Tensor) -> dict[str, int]:
-    return flop_counter_flops(source.model(), (ids,))
+    yield _check(config, "backward FLOPs", by_torch, backward, lambda: Breakdown("flops", {"": counted()[1]}))
 
 
 def _check_layer(config: ModelConfig, run: LayerRun, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:

@@ -64,10 +64,18 @@ def test_a_published_model_agrees_and_every_witness_testified() -> None:
     assert {check.witness for check in checks if check.quantity == "forward FLOPs"} == {
         "transformers, fvcore x2",
         "transformers, FlopCounterMode",
-        "our layers, FlopCounterMode",
     }
     layer_checks = [check for check in checks if check.quantity.startswith("forward FLOPs, layer")]
     assert len(layer_checks) == 2 * 2 * 2 * 2  # dense and MoE, sdpa and eager, two implementations, two counters
+
+
+@pytest.mark.parametrize("name", ["llama-3.2-1b", "deepseek-v2-lite"])
+def test_our_whole_model_takes_the_same_flops(name: str) -> None:
+    config = shipped(name)
+    (_, ours) = build.sources(config)
+    checks = list(crosscheck._check_model(config, ours, 64))
+    assert [check.quantity for check in checks] == ["forward FLOPs", "forward FLOPs", "backward FLOPs"]
+    assert failures(iter(checks)) == []
 
 
 # Formulas made wrong on purpose: the check must fail and name the term.
