@@ -1,8 +1,10 @@
-"""`trainmeter-count`: parameters and FLOPs of a configuration, from the formulas alone."""
+"""`trainmeter-count`: parameters, FLOPs and memory of a configuration, from the formulas alone."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +12,14 @@ from typing import get_args
 
 from analytic import hf, report
 from analytic.commandline import Parser, positive_integer, run
+from analytic.errors import UsageError
 from analytic.flops import AttentionConvention, Checkpointing
+from analytic.hf import ModelConfig
+from analytic.memory.fit import RESERVE_BYTES
+from analytic.memory.summary import fits_as_json, memory_as_json
+from analytic.memory_report import fits_text, memory_text
 from analytic.summary import Workload, summarize
+from analytic.training import AttentionKernel, Optimizer, Precision, TrainingSetup
 
 
 def count(argv: Sequence[str] | None = None) -> int:
@@ -20,15 +28,7 @@ def count(argv: Sequence[str] | None = None) -> int:
 
 
 def _count(argv: Sequence[str] | None) -> int:
-    parser = Parser(prog="trainmeter-count", description="Count a model's parameters and FLOPs, term by term.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a Hugging Face config.json")
-    parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="tokens a sequence")
-    parser.add_argument("--batch-size", type=positive_integer, default=1, metavar="N", help="sequences a step")
-    parser.add_argument("--attention", choices=get_args(AttentionConvention), default="full", help="which pairs count")
-    parser.add_argument("--checkpointing", choices=get_args(Checkpointing), default="none")
-    parser.add_argument("--mtp", action="store_true", help="include multi-token-prediction layers")
-    parser.add_argument("--json", action="store_true", help="the same facts for machines, in base units")
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     config = hf.load(args.config)
     workload = Workload.of(
         config,
@@ -38,6 +38,87 @@ def _count(argv: Sequence[str] | None) -> int:
         checkpointing=args.checkpointing,
         mtp=args.mtp,
     )
+    setup = _setup(args, workload)
+    if args.fits is not None:
+        sys.stdout.write(_fits(config, setup, args))
+        return 0
     summary = summarize(config, workload)
-    sys.stdout.write(json.dumps(summary.as_json(), indent=2) + "\n" if args.json else report.count_text(summary))
+    if args.json:
+        facts = summary.as_json() | {"memory": memory_as_json(config, setup)}
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+    else:
+        sys.stdout.write(report.count_text(summary) + "\n" + memory_text(config, setup))
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="trainmeter-count", description="Count what a model costs, term by term.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a Hugging Face config.json")
+    parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="tokens a sequence")
+    parser.add_argument(
+        "--batch-size", type=positive_integer, default=1, metavar="N", help="sequences that FLOPs count"
+    )
+    parser.add_argument("--attention", choices=get_args(AttentionConvention), default="full", help="which pairs count")
+    parser.add_argument("--checkpointing", choices=get_args(Checkpointing), default="none")
+    parser.add_argument("--mtp", action="store_true", help="include multi-token-prediction layers in the counts")
+    parser.add_argument("--json", action="store_true", help="the same facts for machines, in base units")
+    memory = parser.add_argument_group("memory of a training step on one GPU")
+    memory.add_argument("--micro-batch", type=positive_integer, metavar="N", help="default: --batch-size")
+    memory.add_argument("--dtype", choices=get_args(Precision), default="bf16")
+    memory.add_argument("--master-weights", action="store_true", help="fp32 master weights and gradients besides")
+    memory.add_argument("--optimizer", choices=get_args(Optimizer), default="adamw_fused")
+    memory.add_argument("--attention-kernel", choices=get_args(AttentionKernel), help="default: flash; eager in fp32")
+    memory.add_argument("--accumulating", action="store_true", help="gradients exist already; default: they are None")
+    memory.add_argument("--rounding", type=int, choices=(1, 512), default=1, help="bytes the allocator rounds up to")
+    memory.add_argument("--fits", metavar="GIB", help="what fits in so many GiB, or in a GPU given by name")
+    memory.add_argument(
+        "--reserve", type=_gib, default=RESERVE_BYTES, metavar="GIB", help="kept free; default: 2e9 bytes"
+    )
+    return parser
+
+
+def _setup(args: argparse.Namespace, workload: Workload) -> TrainingSetup:
+    return TrainingSetup(
+        seq_len=workload.seq_len,
+        micro_batch=args.micro_batch or workload.batch_size,
+        precision=args.dtype,
+        has_master_weights=args.master_weights,
+        optimizer=args.optimizer,
+        checkpointing=workload.checkpointing,
+        attention_kernel=args.attention_kernel or ("eager" if args.dtype == "fp32" else "flash"),
+        is_accumulating=args.accumulating,
+        rounding_bytes=args.rounding,
+    )
+
+
+def _fits(config: ModelConfig, setup: TrainingSetup, args: argparse.Namespace) -> str:
+    memory_bytes = _memory_bytes(args.fits)
+    if args.json:
+        facts = fits_as_json(config, setup, memory_bytes=memory_bytes, reserve_bytes=args.reserve)
+        return json.dumps(facts, indent=2) + "\n"
+    return fits_text(config, setup, memory_bytes=memory_bytes, reserve_bytes=args.reserve)
+
+
+def _memory_bytes(text: str) -> int:
+    """A number of GiB, or the marketed memory of a GPU.
+
+    Raises:
+        UsageError: neither; the message lists the GPUs there are.
+    """
+    try:
+        return _gib(text)
+    except argparse.ArgumentTypeError:
+        pass
+    from analytic.hardware import load_hardware  # only here: without a GPU's name no table of GPUs is read
+
+    try:
+        return load_hardware().find(text).memory_bytes
+    except UsageError as error:
+        raise UsageError(f"--fits {text}: expected a number of GiB or a GPU: {error}") from None
+
+
+def _gib(text: str) -> int:
+    """A number of GiB as bytes."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of GiB")
+    return round(float(text) * 2**30)

@@ -27,6 +27,12 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
+def refuse(condition: bool, message: str) -> None:
+    """Raise where options contradict each other: one that would be read by nothing is an error, not ignored."""
+    if condition:
+        raise UsageError(message)
+
+
 def run(program: str, command: Callable[[], int]) -> int:
     """The exit status of `command`; an error that its user caused is one line on stderr and status 2."""
     try:

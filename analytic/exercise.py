@@ -6,17 +6,25 @@ from pathlib import Path
 
 from analytic import hf
 from analytic.errors import UnsupportedModelError
-from analytic.report import flops_text, params_text
+from analytic.hf import ModelConfig
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.summary import LayerForward, layer_forward
+from analytic.memory_report import memory_text
+from analytic.report import count_text, figure, flops_text, gib_text, params_text
+from analytic.spec import LayerRun
 from analytic.summary import Summary, Workload, summarize
+from analytic.training import TrainingSetup
 
-Figures = tuple[int, float, float | None]
+Figures = tuple[int, float, float]
+
+OLD_BYTES_PER_PARAMETER = 12  # an earlier document's convention: 16-bit weights and gradients, two fp32 moments
 
 
 def model_training_cost_analysis_llama(path: str | Path, seq_len: int | None = None) -> Figures:
     """Trainable parameters, TFLOPs of one layer's forward pass, peak memory of that pass in GB.
 
-    Batch 1, full attention, TFLOP = 1e12. Peak memory (fp16, checkpointing at every layer boundary) is
-    not predicted yet: None, never a guess.
+    Batch 1, full attention, TFLOP = 1e12, GB = 1e9 bytes; fp16, checkpointing at every layer boundary:
+    weights of the layer, its input, and the most that the pass allocates.
 
     Raises:
         PlannerError: a file that cannot be read, or that is not a llama config.
@@ -41,23 +49,59 @@ def analyze(path: Path, seq_len: int | None, *, families: tuple[str, ...] = ("ll
     return summarize(config, Workload.of(config, seq_len=seq_len))
 
 
+def layer_forward_fp16(config: ModelConfig, run: LayerRun, seq_len: int) -> LayerForward:
+    """The memory of one layer's forward pass as the exercise asks for it: fp16, checkpointed at its boundary.
+
+    Raises:
+        UnsupportedModelError: a model without a memory schedule.
+    """
+    memory = layer_forward(config, run, TrainingSetup(seq_len=seq_len, precision="fp16", checkpointing="full"))
+    if isinstance(memory, NotPredicted):
+        raise UnsupportedModelError(f"{config.path}: {memory.reason}")
+    return memory
+
+
 def exercise_text(summary: Summary) -> str:
-    """The three figures for people, every kind of layer on a line of its own."""
-    p, work = summary.params, summary.workload
+    """The three figures for people, every kind of layer apart."""
+    config, p, work = summary.config, summary.params, summary.workload
     lines = [
-        f"{summary.config.name} ({summary.config.path})",
+        f"{config.name} ({config.path})",
         f"trainable parameters: {p.total:,} ({params_text(p.total)})",
         f"forward pass of one transformer layer, batch 1 x {work.seq_len:,} tokens, full attention:",
     ]
-    for run, figures in zip(summary.config.spec.runs, summary.runs, strict=True):
+    for run, figures in zip(config.spec.runs, summary.runs, strict=True):
         exact = f"{figures.forward:,} FLOPs"
         lines.append(f"  layers {run.label}, {figures.kind}: {figures.forward / 1e12:.6f} TFLOP ({exact})")
-    lines += [
-        f"whole model, forward, output head included: {flops_text(summary.flops.forward)}",
-        "peak memory of one layer's forward pass (fp16, checkpointing at each layer boundary): not predicted yet",
-    ]
+    lines.append(f"whole model, forward, output head included: {flops_text(summary.flops.forward)}")
+    for run in config.spec.runs:
+        memory = layer_forward_fp16(config, run, work.seq_len)
+        lines += [
+            f"peak memory of that pass, layers {run.label}, fp16, checkpointing at each layer boundary: "
+            f"{memory.total_bytes / 1e9:.6f} GB ({gib_text(memory.total_bytes)})",
+            figure("  weights of the layer", memory.weights_bytes, "bytes"),
+            figure("  input", memory.input_bytes, "bytes"),
+            figure("  forward_transient", memory.forward_transient_bytes, f"bytes, at {memory.moment}"),
+            f"  predicted for {memory.implementation}, flash attention; not measured here",
+        ]
     return "\n".join(lines) + "\n"
 
 
+def detailed_text(summary: Summary) -> str:
+    """Every term of the counts, and the memory of a training step beside the old convention."""
+    setup = TrainingSetup(seq_len=summary.workload.seq_len, precision="fp16", checkpointing="full")
+    old = OLD_BYTES_PER_PARAMETER * summary.params.total
+    convention = figure(f"{OLD_BYTES_PER_PARAMETER} bytes a parameter", old, gib_text(old))
+    return "\n".join(
+        (
+            count_text(summary),
+            memory_text(summary.config, setup),
+            f"{convention}, an earlier document's convention: no activations, no moment; not a prediction",
+            "",
+        )
+    )
+
+
 def _figures(summary: Summary) -> Figures:
-    return summary.params.total, summary.runs[-1].forward / 1e12, None
+    run = summary.config.spec.runs[-1]
+    memory = layer_forward_fp16(summary.config, run, summary.workload.seq_len)
+    return summary.params.total, summary.runs[-1].forward / 1e12, memory.total_bytes / 1e9

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from analytic.hf import ModelConfig
+from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
 from analytic.spec import ModelSpec
 from analytic.training import TrainingSetup
 
-RESERVE_BYTES = 2 * 10**9  # assumed: what the CUDA context, workspaces and fragmentation take
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 

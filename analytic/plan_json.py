@@ -9,9 +9,10 @@ from analytic.backward import BackwardPlan
 from analytic.budget import Market, Option
 from analytic.claims import Run, headline, implied_mfus
 from analytic.hf_write import to_config
+from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.mfu import Mfu, without_communication
-from analytic.placement import RESERVE_BYTES, Placement
+from analytic.placement import Placement
 from analytic.plan import BAND_NATS, MOE_APPROXIMATION, Plan
 from analytic.scaling import OutOfRange, ScalingLaw
 

@@ -8,11 +8,12 @@ from fractions import Fraction
 from analytic.backward import BackwardPlan
 from analytic.budget import Market, Option
 from analytic.claims import Run, headline, implied_mfus
+from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.mfu import without_communication
-from analytic.placement import RESERVE_BYTES, Placement
+from analytic.placement import Placement
 from analytic.plan import BAND_NATS, MOE_APPROXIMATION, Plan, Schedule
-from analytic.report import flops_text, params_text, table
+from analytic.report import flops_text, gib_text, params_text, table
 from analytic.scaling import MANY_EPOCHS, Allocation, OutOfRange, ScalingLaw
 from analytic.spec import DenseFfn, ModelSpec
 
@@ -182,9 +183,15 @@ def _fit(placement: Placement | NotPredicted) -> list[str]:
     need, least, gpus = placement.need, placement.least_gpus, placement.num_gpus
     lines = [
         _row(label, f"ideal sharding, unmeasured; schedule of {placement.implementation}"),
-        _row("  memory of a GPU", f"{_gib(placement.memory_bytes)}, {_gib(RESERVE_BYTES)} of it assumed taken"),
-        _row("  state, shared evenly", f"{_gib(need.state)}: 16-bit weights and gradients, fp32 master copy and AdamW"),
-        _row("  on each GPU, besides", f"{_gib(need.activations)} of activations, {_gib(need.gathered)} of one layer"),
+        _row("  memory of a GPU", f"{gib_text(placement.memory_bytes)}, {gib_text(RESERVE_BYTES)} of it assumed taken"),
+        _row(
+            "  state, shared evenly",
+            f"{gib_text(need.state)}: 16-bit weights and gradients, fp32 master copy and AdamW",
+        ),
+        _row(
+            "  on each GPU, besides",
+            f"{gib_text(need.activations)} of activations, {gib_text(need.gathered)} of one layer",
+        ),
     ]
     if least is None or gpus is None:
         verdict = f"no number of these GPUs could run it at micro-batch {placement.micro_batch}"
@@ -192,7 +199,7 @@ def _fit(placement: Placement | NotPredicted) -> list[str]:
     lines.append(_row("  fewest GPUs", f"{least:,} at micro-batch {placement.micro_batch}, fully checkpointed"))
     holds = "fit" if placement.fits else "DO NOT FIT"
     most = f"largest micro-batch (power of 2): {placement.most_micro_batch}"
-    return [*lines, _row(f"  {gpus:,} GPUs", f"{holds}: {_gib(need.on_each(gpus))} on each; {most}")]
+    return [*lines, _row(f"  {gpus:,} GPUs", f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}")]
 
 
 def _hanging(plan: Plan) -> list[str]:
@@ -321,10 +328,6 @@ def _figures(params: int, tokens: int, loss: float) -> tuple[str, str, str]:
 
 def _row(label: str, value: str) -> str:
     return f"{label:<{LABEL}}{value}"
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:,.2f} GiB"
 
 
 def _percent(share: float | Fraction) -> str:

@@ -37,6 +37,14 @@ def params_text(params: int) -> str:
     return str(params)
 
 
+def gib_text(size_bytes: int) -> str:
+    """
+    >>> gib_text(15_997_757_952)
+    '14.90 GiB'
+    """
+    return f"{size_bytes / 2**30:,.2f} GiB"
+
+
 def table(rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:
     """Aligned columns, the first `left` of them to the left and the rest to the right."""
     rows = list(rows)
@@ -49,7 +57,8 @@ def table(rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:
     ]
 
 
-def _line(label: str, value: int, rounded: str = "") -> str:
+def figure(label: str, value: int, rounded: str = "") -> str:
+    """A labelled integer in full, and rounded beside it."""
     return f"{label:<{WIDTH}}{value:>30,}   {rounded}".rstrip()
 
 
@@ -69,20 +78,20 @@ def _json(value: object) -> str:
 
 def _params(summary: Summary) -> list[str]:
     p = summary.params
-    lines = [_line("parameters", p.total, params_text(p.total))]
+    lines = [figure("parameters", p.total, params_text(p.total))]
     if p.active != p.total:
-        lines.append(_line("  active per token", p.active, params_text(p.active)))
+        lines.append(figure("  active per token", p.active, params_text(p.active)))
     lines += [
-        _line("  embedding, tokens and positions", p.embedding, params_text(p.embedding)),
-        _line("  output head, untied", p.head, params_text(p.head)),
-        _line("  non-embedding", p.non_embedding, params_text(p.non_embedding)),
-        _line("buffers, not parameters", p.buffers),
+        figure("  embedding, tokens and positions", p.embedding, params_text(p.embedding)),
+        figure("  output head, untied", p.head, params_text(p.head)),
+        figure("  non-embedding", p.non_embedding, params_text(p.non_embedding)),
+        figure("buffers, not parameters", p.buffers),
     ]
     if summary.workload.mtp:
-        lines.append(_line("multi-token prediction, included", p.mtp, params_text(p.mtp)))
+        lines.append(figure("multi-token prediction, included", p.mtp, params_text(p.mtp)))
     elif p.mtp:
-        lines.append(_line("multi-token prediction, extra (--mtp)", p.mtp, params_text(p.mtp)))
-    return [*lines, "", *(_line(f"  {term}", value) for term, value in summary.param_terms.items())]
+        lines.append(figure("multi-token prediction, extra (--mtp)", p.mtp, params_text(p.mtp)))
+    return [*lines, "", *(figure(f"  {term}", value) for term, value in summary.param_terms.items())]
 
 
 def _flops(summary: Summary) -> list[str]:
@@ -90,21 +99,21 @@ def _flops(summary: Summary) -> list[str]:
     lines = [
         f"batch {work.batch_size:,} x {work.seq_len:,} tokens ({work.seq_len_source}), attention {work.convention}, "
         f"checkpointing {work.checkpointing}",
-        _line("forward FLOPs", f.forward, flops_text(f.forward)),
-        _line("backward FLOPs", f.backward, flops_text(f.backward)),
-        _line("model FLOPs, forward and backward", f.model_flops, flops_text(f.model_flops)),
-        _line("  per token", f.training_per_token, flops_text(f.training_per_token)),
+        figure("forward FLOPs", f.forward, flops_text(f.forward)),
+        figure("backward FLOPs", f.backward, flops_text(f.backward)),
+        figure("model FLOPs, forward and backward", f.model_flops, flops_text(f.model_flops)),
+        figure("  per token", f.training_per_token, flops_text(f.training_per_token)),
     ]
     if work.checkpointing != "none":
         lines += [
-            _line("recomputation, textbook", f.recompute, flops_text(f.recompute)),
-            _line("recomputation, as torch executes it", f.recompute_executed, flops_text(f.recompute_executed)),
-            _line("hardware FLOPs, as executed", f.hardware_flops, flops_text(f.hardware_flops)),
+            figure("recomputation, textbook", f.recompute, flops_text(f.recompute)),
+            figure("recomputation, as torch executes it", f.recompute_executed, flops_text(f.recompute_executed)),
+            figure("hardware FLOPs, as executed", f.hardware_flops, flops_text(f.hardware_flops)),
         ]
     if summary.mtp_forward and not work.mtp:
         extra = summary.mtp_forward
-        lines.append(_line("multi-token prediction forward, extra (--mtp)", extra, flops_text(extra)))
-    return [*lines, "", *(_line(f"  {term}", value) for term, value in summary.flop_terms.items())]
+        lines.append(figure("multi-token prediction forward, extra (--mtp)", extra, flops_text(extra)))
+    return [*lines, "", *(figure(f"  {term}", value) for term, value in summary.flop_terms.items())]
 
 
 def _layers(summary: Summary) -> list[str]:

@@ -20,12 +20,12 @@ from empirical import build
 from empirical.build import AttentionImplementation, Source
 from empirical.checks import Check
 from empirical.count import count_buffers, count_params
-from empirical.flops import executed_flops, flop_counter_flops, fvcore_flops
+from empirical.flops import executed_flops, flop_counter_flops, fvcore_flops, training_flops_by_counter
 from empirical.names import MTP, by_run, joined, term_of
 
 Instrument = Callable[[nn.Module, tuple[Tensor, ...]], dict[str, int]]
-FLOP_COUNTER: tuple[str, Instrument] = ("FlopCounterMode", flop_counter_flops)
-INSTRUMENTS: Mapping[str, Instrument] = {"fvcore x2": fvcore_flops, FLOP_COUNTER[0]: FLOP_COUNTER[1]}
+FLOP_COUNTER = "FlopCounterMode"
+INSTRUMENTS: Mapping[str, Instrument] = {"fvcore x2": fvcore_flops, FLOP_COUNTER: flop_counter_flops}
 
 
 def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
@@ -37,8 +37,7 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     real = sources[0]
     for source in sources:
         yield from _check_params(config, source)
-    yield from _check_forward(config, sources, seq_len)
-    yield _check_backward(config, real, seq_len)
+    yield from _check_model(config, sources, seq_len)
     first_of_kind: dict[LayerSpec, LayerRun] = {}
     for run in config.spec.runs:
         first_of_kind.setdefault(run.layer, run)
@@ -82,27 +81,30 @@ def _visited(counted: Breakdown, spec: ModelSpec) -> Breakdown:
     return Breakdown("params", terms)
 
 
-def _check_forward(config: ModelConfig, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
-    """Whole models. fvcore's trace is slow: of whole models it takes the real one, of layers ours, too."""
-    formula = forward_flops(config.spec, seq_len)
-    ids = torch.zeros(1, seq_len, dtype=torch.long, device="meta")
-    for source in sources:
-        for counter, instrument in INSTRUMENTS.items() if source.is_real else (FLOP_COUNTER,):
-            count = functools.partial(_count_model, source, instrument, ids, config.spec)
-            yield _check(config, "forward FLOPs", f"{source.title}, {counter}", formula, count)
+def _check_model(config: ModelConfig, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
+    """Whole models: forward by every witness, backward of the real one. fvcore is slow: it traces the real one only."""
+    real, *ours = sources
+    spec, ids = config.spec, torch.zeros(1, seq_len, dtype=torch.long, device="meta")
+    forward, flops = forward_flops(spec, seq_len), training_flops(spec, seq_len=seq_len)
+    counted = functools.cache(lambda: training_flops_by_counter(real.model(), (ids,)))
+
+    def check(source: Source, counter: str, count: Callable[[], Mapping[str, int]]) -> Check:
+        def by_term() -> Breakdown:
+            return by_run("flops", spec, ((source.term(path), flops) for path, flops in count().items()))
+
+        return _check(config, "forward FLOPs", f"{source.title}, {counter}", forward, by_term)
+
+    yield check(real, "fvcore x2", lambda: fvcore_flops(real.model(), (ids,)))
+    yield check(real, FLOP_COUNTER, lambda: counted()[0])
+    for source in ours:
+        yield check(source, FLOP_COUNTER, functools.partial(_count_ours, source, ids))
+    backward = Breakdown("flops", {"": flops.backward})
+    witness = f"{real.title}, {FLOP_COUNTER}"
+    yield _check(config, "backward FLOPs", witness, backward, lambda: Breakdown("flops", {"": counted()[1]}))
 
 
-def _count_model(source: Source, instrument: Instrument, ids: Tensor, spec: ModelSpec) -> Breakdown:
-    by_path = instrument(source.model(), (ids,))
-    return by_run("flops", spec, ((source.term(path), flops) for path, flops in by_path.items()))
-
-
-def _check_backward(config: ModelConfig, real: Source, seq_len: int) -> Check:
-    ids = torch.zeros(1, seq_len, dtype=torch.long, device="meta")
-    flops = training_flops(config.spec, seq_len=seq_len)
-    count = functools.partial(_count_beyond, flops.forward, real.model, ids)
-    witness = f"{real.title}, {FLOP_COUNTER[0]}"
-    return _check(config, "backward FLOPs", witness, Breakdown("flops", {"": flops.backward}), count)
+def _count_ours(source: Source, ids: Tensor) -> dict[str, int]:
+    return flop_counter_flops(source.model(), (ids,))
 
 
 def _check_layer(config: ModelConfig, run: LayerRun, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
@@ -127,25 +129,18 @@ def _check_recompute(config: ModelConfig, run: LayerRun, real: Source, seq_len: 
     formula = layer_flops(run.layer, config.spec.hidden_size, seq_len, "full")
     x = _hidden_states(config, seq_len).requires_grad_()
 
-    def checkpointed() -> Callable[[Tensor], Tensor]:
+    def recomputed() -> Breakdown:
         layer = real.layer(run, seq_len, "sdpa").train()
-        return functools.partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
 
-    recomputed = Breakdown("flops", {"": formula.total - last_projection_flops(run.layer, formula)})
-    count = functools.partial(_count_beyond, 3 * formula.total, checkpointed, x)
+        def step() -> None:
+            out = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)
+            out.backward(torch.empty_like(out))
+
+        return Breakdown("flops", {"": executed_flops(step) - 3 * formula.total})
+
+    expected = Breakdown("flops", {"": formula.total - last_projection_flops(run.layer, formula)})
     quantity = f"executed recomputation, layer {run.first}"
-    return _check(config, quantity, f"{real.title}, {FLOP_COUNTER[0]}", recomputed, count)
-
-
-def _count_beyond(known: int, module: Callable[[], Callable[[Tensor], Tensor]], x: Tensor) -> Breakdown:
-    """What a forward and a backward pass execute beyond the FLOPs already known."""
-    forward = module()
-
-    def forward_and_backward() -> None:
-        out = forward(x)
-        out.backward(torch.empty_like(out))
-
-    return Breakdown("flops", {"": executed_flops(forward_and_backward) - known})
+    return _check(config, quantity, f"{real.title}, {FLOP_COUNTER}", expected, recomputed)
 
 
 def _check_mtp(config: ModelConfig, seq_len: int) -> Iterator[Check]:

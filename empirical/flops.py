@@ -84,12 +84,22 @@ def flop_counter_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[st
     Raises:
         UncountedOperatorError: naming each operator that has no formula.
     """
-    with torch.no_grad():
-        inclusive = _dispatched_flops(lambda: module(*inputs))
-    root = type(module).__name__  # with which the counter begins every path
-    by_path = {path.removeprefix(root).removeprefix("."): flops for path, flops in inclusive.items()}
-    by_path[""] = by_path.pop("Global", 0)  # everything, what no module claims included
-    return _without_children(by_path)
+    with torch.no_grad(), _counting() as counter:
+        module(*inputs)
+    return _by_path(counter, module)
+
+
+def training_flops_by_counter(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[dict[str, int], int]:
+    """FLOPs of a forward pass by module path, and of the backward pass after it, by `FlopCounterMode`.
+
+    Raises:
+        UncountedOperatorError: naming each operator that has no formula.
+    """
+    with _counting() as counter:
+        out = module(*inputs)
+        by_path, forward = _by_path(counter, module), counter.get_total_flops()
+        out.backward(torch.empty_like(out))
+    return by_path, counter.get_total_flops() - forward
 
 
 def executed_flops(run: Callable[[], object]) -> int:
@@ -98,17 +108,30 @@ def executed_flops(run: Callable[[], object]) -> int:
     Raises:
         UncountedOperatorError: naming each operator that has no formula.
     """
-    return _dispatched_flops(run).get("Global", 0)
+    with _counting() as counter:
+        run()
+    return counter.get_total_flops()
 
 
-def _dispatched_flops(run: Callable[[], object]) -> dict[str, int]:
+@contextmanager
+def _counting() -> Iterator[FlopCounterMode]:
+    """Count what is dispatched inside, and refuse at the end what was not counted."""
     counter = FlopCounterMode(display=False, custom_mapping=_TORCH_FORMULAS)
     seen = _SeenOperators()
     with counter, seen:
-        run()
+        yield counter
     uncounted = seen.operators - set(flop_registry) - set(_TORCH_FORMULAS)
     _refuse_unknown("FlopCounterMode", {op.__name__ for op in uncounted})
-    return {path: sum(by_op.values()) for path, by_op in counter.get_flop_counts().items()}
+
+
+def _by_path(counter: FlopCounterMode, module: nn.Module) -> dict[str, int]:
+    root = type(module).__name__  # with which the counter begins every path
+    inclusive = {
+        path.removeprefix(root).removeprefix("."): sum(by_operator.values())
+        for path, by_operator in counter.get_flop_counts().items()
+    }
+    inclusive[""] = inclusive.pop("Global", 0)  # everything, what no module claims included
+    return _without_children(inclusive)
 
 
 def _refuse_unknown(witness: str, uncounted: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""The original exercise in detail: every term of a configuration, or the witnesses on both of its models."""
+"""The original exercise in detail: every term of a model, the witnesses, or a machine's time turned into tokens."""
 
 import argparse
 import sys
@@ -6,15 +6,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic import report
-from analytic.commandline import Parser, positive_integer, run
-from analytic.exercise import analyze
+from analytic.commandline import Parser, positive_integer, refuse, run
+from analytic.exercise import analyze, detailed_text
+from analytic.exercise_budget import backward_analysis
 
 
 def _arguments() -> argparse.Namespace:
     parser = Parser(prog="detailed_cost_analysis", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model_config", type=Path, metavar="PATH", help="llama or deepseek_v3")
+    what.add_argument("--backward_config", type=Path, metavar="PATH", help="a machine, its hours and an architecture")
     what.add_argument("--validate", action="store_true", help="Llama-7B and DeepSeek-V3 against every witness")
     parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="default: the config's own")
     return parser.parse_args()
@@ -26,7 +27,11 @@ def main() -> int:
         from empirical.validate import validate  # torch takes seconds to import: only where it is needed
 
         return validate(args.seq_len)
-    sys.stdout.write(report.count_text(analyze(args.model_config, args.seq_len)))
+    if args.backward_config is not None:
+        refuse(args.seq_len is not None, "--seq-len: the file states dataset_constraints.sequence_length")
+        sys.stdout.write(backward_analysis(args.backward_config))
+    else:
+        sys.stdout.write(detailed_text(analyze(args.model_config, args.seq_len)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The original exercise: parameters, one layer's forward TFLOPs and its peak memory, from a configuration."""
+"""The original exercise: a model's parameters, FLOPs and memory, or the model that a budget buys."""
 
 import argparse
 import sys
@@ -6,27 +6,38 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commandline import Parser, positive_integer, run
+from analytic.commandline import Parser, positive_integer, refuse, run
 from analytic.exercise import (
     analyze,
     exercise_text,
     model_training_cost_analysis_deepseek,
     model_training_cost_analysis_llama,
 )
+from analytic.exercise_budget import get_optimal_N_D_from_cost, training_budget_text
 
-__all__ = ["model_training_cost_analysis_deepseek", "model_training_cost_analysis_llama"]
+__all__ = [
+    "get_optimal_N_D_from_cost",
+    "model_training_cost_analysis_deepseek",
+    "model_training_cost_analysis_llama",
+]
 
 
 def _arguments() -> argparse.Namespace:
     parser = Parser(prog="model_training_cost_analysis", description=__doc__)
-    parser.add_argument("--model_config", type=Path, required=True, metavar="PATH", help="llama or deepseek_v3")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model_config", type=Path, metavar="PATH", help="llama or deepseek_v3")
+    what.add_argument("--training_budget", type=float, metavar="USD", help="at the exercise's own GPUs and prices")
     parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="default: the config's own")
     return parser.parse_args()
 
 
 def main() -> int:
     args = _arguments()
-    sys.stdout.write(exercise_text(analyze(args.model_config, args.seq_len)))
+    if args.model_config is not None:
+        sys.stdout.write(exercise_text(analyze(args.model_config, args.seq_len)))
+    else:
+        refuse(args.seq_len is not None, "--seq-len: expected only with --model_config")
+        sys.stdout.write(training_budget_text(args.training_budget))
     return 0
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from analytic.files import configs_dir
 from analytic.hf import ModelConfig, load
+from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.params import parameter_counts
-from analytic.placement import MICRO_BATCHES, RESERVE_BYTES, Placement, place
+from analytic.placement import MICRO_BATCHES, Placement, place
 
 MODELS = [
     configs_dir() / "llama_7b_config.json",

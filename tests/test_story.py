@@ -85,9 +85,15 @@ def test_memory_was_a_convention() -> None:
 def test_the_exercises_functions() -> None:
     total, layer_tflops, peak_gb = exercise.model_training_cost_analysis_llama(configs_dir() / "llama_7b_config.json")
     assert (total, layer_tflops) == (6_738_415_616, 0.897648164864)
-    assert peak_gb is None
-    total, layer_tflops, _ = exercise.model_training_cost_analysis_deepseek(configs_dir() / "deepseek_v3_config.json")
+    weights, layer_input, transient = 2 * 202_383_360, 2 * S * H, 2 * 2 * S * H + 3 * 2 * S * D_FF  # 2X + 3F
+    assert transient == 168_820_736
+    assert peak_gb == (weights + layer_input + transient) / 1e9
+    total, layer_tflops, peak_gb = exercise.model_training_cost_analysis_deepseek(
+        configs_dir() / "deepseek_v3_config.json"
+    )
     assert (total, layer_tflops) == (671_026_404_352, 6.169183649792)  # an MoE layer, 4,096 tokens
+    transient = 2_941_650_944  # tracked outside this project, in the same 16 bits
+    assert peak_gb == (2 * 11_507_286_016 + 2 * 4096 * 7168 + transient) / 1e9
 
 
 def test_readme_shows_what_the_commands_print() -> None:

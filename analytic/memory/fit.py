@@ -12,6 +12,8 @@ from analytic.memory.step import step_memory
 from analytic.spec import MAX_DIMENSION, ModelSpec
 from analytic.training import TrainingSetup
 
+RESERVE_BYTES = 2 * 10**9  # assumed: what the CUDA context, workspaces and fragmentation take
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:

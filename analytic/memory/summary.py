@@ -21,13 +21,14 @@ from analytic.training import TrainingSetup
 class LayerForward:
     """Peak memory of one layer's forward pass: its weights, its input, and what the pass itself allocates.
 
-    Rotary tables, which all layers share, and gradients are not included.
+    Rotary tables, which all layers share, and gradients are not included. `moment` is when the pass has most.
     """
 
     implementation: str
     weights_bytes: int
     input_bytes: int
     forward_transient_bytes: int
+    moment: str
 
     @property
     def total_bytes(self) -> int:
@@ -47,6 +48,7 @@ def layer_forward(config: ModelConfig, run: LayerRun, setup: TrainingSetup) -> L
         weights_bytes=sum(setup.rounded(numel * setup.itemsize) for numel in sizes),
         input_bytes=setup.rounded(setup.tokens * hidden_size * setup.itemsize),
         forward_transient_bytes=memory.forward_transient.total_bytes,
+        moment=memory.forward_transient.moment,
     )
 
 
