@@ -26,7 +26,9 @@ class TrainingSetup:
             optimizer works on; its states are then fp32, too.
         optimizer: `torch.optim.AdamW` in one of its implementations, or none.
         checkpointing: `full` wraps each layer in `torch.utils.checkpoint`, non-reentrant as is its default.
-        attention_kernel: `transformers`' own eager attention, or one of torch's fused operators.
+        attention_kernel: `transformers`' own eager attention, or one of torch's fused operators. CUDA's
+            flash takes heads of one width only (torch `transformers/cuda/sdp_utils.cpp`,
+            `check_head_dim_size_flash`), so that latent attention runs there on cuDNN's.
         is_accumulating: gradients exist already, and new ones are added to them; otherwise they are None.
         rounding_bytes: what the allocator rounds each tensor up to: 512 on CUDA, 1 for the bytes requested.
         counts_kernel_bytes: also count what CUDA's flash attention allocates inside its backward, which is

@@ -169,6 +169,8 @@ def test_what_only_cuda_knows_is_told_apart_with_its_source() -> None:
     assert lines["cuBLAS workspace, compute capability 9.0"].size_bytes == 32 * 2**20
     assert lines["CUDA context"].size_bytes is None
     assert all("torch" in line.source for line in lines.values())
+    of_experts = {line.name: line.size_bytes for line in cuda_only(parsed(SMALL_MIXTRAL).spec, setup)}
+    assert of_experts["sorting rows by expert, and adding gradients by index"] is None
     assert "flash" not in {
         line.name for line in cuda_only(parsed(LLAMA_7B).spec, replace(setup, attention_kernel="cudnn"))
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from analytic.memory import ops
-from analytic.spec import Attention, GroupedQueryAttention, LatentAttention, ModelSpec
+from analytic.spec import Attention, GroupedQueryAttention, LatentAttention, ModelSpec, MoeFfn
 from analytic.training import TrainingSetup
 
 MIB = 2**20
@@ -77,6 +77,13 @@ def cuda_only(spec: ModelSpec, setup: TrainingSetup) -> Iterator[CudaOnly]:
         _CUBLAS_WHEN,
         "torch aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize (:4096:2:16:8)",
     )
+    if any(isinstance(layer.ffn, MoeFfn) for layer in spec.layers):
+        yield CudaOnly(
+            "sorting rows by expert, and adding gradients by index",
+            None,
+            "forward and backward of experts",
+            "torch aten/src/ATen/native/cuda/Sort.cu; Indexing.cu, index_put_with_sort_kernel",
+        )
     yield CudaOnly(
         "CUDA context",
         None,
