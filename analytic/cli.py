@@ -19,7 +19,7 @@ from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.summary import fits_as_json, memory_as_json
 from analytic.memory_report import fits_text, memory_text
 from analytic.summary import Workload, summarize
-from analytic.training import AttentionKernel, Optimizer, Precision, TrainingSetup
+from analytic.training import AttentionKernel, Optimizer, Precision, TrainingSetup, fused_kernel
 
 
 def count(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _count(argv: Sequence[str] | None) -> int:
         checkpointing=args.checkpointing,
         mtp=args.mtp,
     )
-    setup = _setup(args, workload)
+    setup = _setup(args, config, workload)
     if args.fits is not None:
         sys.stdout.write(_fits(config, setup, args))
         return 0
@@ -67,7 +67,11 @@ def _parser() -> Parser:
     memory.add_argument("--dtype", choices=get_args(Precision), default="bf16")
     memory.add_argument("--master-weights", action="store_true", help="fp32 master weights and gradients besides")
     memory.add_argument("--optimizer", choices=get_args(Optimizer), default="adamw_fused")
-    memory.add_argument("--attention-kernel", choices=get_args(AttentionKernel), help="default: flash; eager in fp32")
+    memory.add_argument(
+        "--attention-kernel",
+        choices=get_args(AttentionKernel),
+        help="default: the fused one that CUDA has; eager in fp32",
+    )
     memory.add_argument("--accumulating", action="store_true", help="gradients exist already; default: they are None")
     memory.add_argument("--rounding", type=int, choices=(1, 512), default=1, help="bytes the allocator rounds up to")
     memory.add_argument("--fits", metavar="GIB", help="what fits in so many GiB, or in a GPU given by name")
@@ -77,7 +81,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _setup(args: argparse.Namespace, workload: Workload) -> TrainingSetup:
+def _setup(args: argparse.Namespace, config: ModelConfig, workload: Workload) -> TrainingSetup:
     return TrainingSetup(
         seq_len=workload.seq_len,
         micro_batch=args.micro_batch or workload.batch_size,
@@ -85,7 +89,7 @@ def _setup(args: argparse.Namespace, workload: Workload) -> TrainingSetup:
         has_master_weights=args.master_weights,
         optimizer=args.optimizer,
         checkpointing=workload.checkpointing,
-        attention_kernel=args.attention_kernel or ("eager" if args.dtype == "fp32" else "flash"),
+        attention_kernel=args.attention_kernel or ("eager" if args.dtype == "fp32" else fused_kernel(config.spec)),
         is_accumulating=args.accumulating,
         rounding_bytes=args.rounding,
     )

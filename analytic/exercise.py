@@ -13,7 +13,7 @@ from analytic.memory_report import memory_text
 from analytic.report import count_text, figure, flops_text, gib_text, params_text
 from analytic.spec import LayerRun
 from analytic.summary import Summary, Workload, summarize
-from analytic.training import TrainingSetup
+from analytic.training import TrainingSetup, fused_kernel
 
 Figures = tuple[int, float, float]
 
@@ -49,13 +49,19 @@ def analyze(path: Path, seq_len: int | None, *, families: tuple[str, ...] = ("ll
     return summarize(config, Workload.of(config, seq_len=seq_len))
 
 
+def exercise_setup(config: ModelConfig, seq_len: int) -> TrainingSetup:
+    """fp16, checkpointing at each layer boundary, one sequence."""
+    kernel = fused_kernel(config.spec)
+    return TrainingSetup(seq_len=seq_len, precision="fp16", checkpointing="full", attention_kernel=kernel)
+
+
 def layer_forward_fp16(config: ModelConfig, run: LayerRun, seq_len: int) -> LayerForward:
     """The memory of one layer's forward pass as the exercise asks for it: fp16, checkpointed at its boundary.
 
     Raises:
         UnsupportedModelError: a model without a memory schedule.
     """
-    memory = layer_forward(config, run, TrainingSetup(seq_len=seq_len, precision="fp16", checkpointing="full"))
+    memory = layer_forward(config, run, exercise_setup(config, seq_len))
     if isinstance(memory, NotPredicted):
         raise UnsupportedModelError(f"{config.path}: {memory.reason}")
     return memory
@@ -73,6 +79,7 @@ def exercise_text(summary: Summary) -> str:
         exact = f"{figures.forward:,} FLOPs"
         lines.append(f"  layers {run.label}, {figures.kind}: {figures.forward / 1e12:.6f} TFLOP ({exact})")
     lines.append(f"whole model, forward, output head included: {flops_text(summary.flops.forward)}")
+    kernel = fused_kernel(config.spec)
     for run in config.spec.runs:
         memory = layer_forward_fp16(config, run, work.seq_len)
         lines += [
@@ -81,14 +88,14 @@ def exercise_text(summary: Summary) -> str:
             figure("  weights of the layer", memory.weights_bytes, "bytes"),
             figure("  input", memory.input_bytes, "bytes"),
             figure("  forward_transient", memory.forward_transient_bytes, f"bytes, at {memory.moment}"),
-            f"  predicted for {memory.implementation}, flash attention; not measured here",
+            f"  predicted for {memory.implementation}, attention {kernel}; not measured here",
         ]
     return "\n".join(lines) + "\n"
 
 
 def detailed_text(summary: Summary) -> str:
     """Every term of the counts, and the memory of a training step beside the old convention."""
-    setup = TrainingSetup(seq_len=summary.workload.seq_len, precision="fp16", checkpointing="full")
+    setup = exercise_setup(summary.config, summary.workload.seq_len)
     old = OLD_BYTES_PER_PARAMETER * summary.params.total
     convention = figure(f"{OLD_BYTES_PER_PARAMETER} bytes a parameter", old, gib_text(old))
     return "\n".join(

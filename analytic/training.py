@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from analytic.errors import UsageError
 from analytic.flops import Checkpointing
-from analytic.spec import MAX_DIMENSION
+from analytic.spec import MAX_DIMENSION, GroupedQueryAttention, ModelSpec
 
 Precision = Literal["fp16", "bf16", "fp32"]
 Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
@@ -75,6 +75,18 @@ class TrainingSetup:
     def rounded(self, size_bytes: int) -> int:
         """What the allocator takes for a tensor of `size_bytes`."""
         return -(-size_bytes // self.rounding_bytes) * self.rounding_bytes
+
+
+def fused_kernel(spec: ModelSpec) -> AttentionKernel:
+    """The fused attention of a model on CUDA: flash wants queries and values of one width, cuDNN does not.
+
+    Source: torch aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_head_dim_size_flash.
+    """
+    same_width = all(
+        isinstance(a, GroupedQueryAttention) or a.qk_head_dim == a.v_head_dim
+        for a in (layer.attention for layer in set(spec.layers))
+    )
+    return "flash" if same_width else "cudnn"
 
 
 _CHOICES = {

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from analytic.breakdown import Breakdown, Unit
+from analytic.exercise import exercise_setup
 from analytic.flops import forward_flops, last_projection_flops, layer_flops, mtp_flops, training_flops
 from analytic.hf import ModelConfig
 from analytic.params import model_buffers, model_params, mtp_params
 from analytic.spec import LayerRun, LayerSpec, ModelSpec, MoeFfn
-from analytic.training import TrainingSetup
 from empirical import build
 from empirical.build import AttentionImplementation, Source
 from empirical.checks import Check
@@ -34,7 +34,7 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     """Every check of one model on the meta device, one by one as it is made.
 
     The whole real model runs sdpa attention; each kind of layer, real and ours, runs with sdpa and with eager.
-    Memory is that of fp16 training with checkpointing at every layer and flash attention.
+    Memory is that of fp16 training with checkpointing at every layer and a fused attention kernel.
     """
     sources = build.sources(config)
     real = sources[0]
@@ -49,8 +49,7 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
         yield _check_recompute(config, run, real, seq_len)
     if config.spec.mtp_layers:
         yield from _check_mtp(config, seq_len)
-    setup = TrainingSetup(seq_len=seq_len, precision="fp16", checkpointing="full")
-    yield from memory_checks(config, setup)
+    yield from memory_checks(config, exercise_setup(config, seq_len))
 
 
 def _check(

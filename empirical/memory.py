@@ -120,14 +120,14 @@ class CpuAllocator:
                 name = next(running, None)
             if name is None:
                 break
-            peak, end = _running_total(profiled)
+            peak, end = running_total(profiled)
             phases.append(Phase(name, live + peak, live + end))
             live += end
         program.reset()
         return MemoryMeasurement(self.name, None, tuple(phases))
 
 
-def _running_total(profiled: profile) -> tuple[int, int]:
+def running_total(profiled: profile) -> tuple[int, int]:
     """The highest sum and the last, of the allocations (positive) and frees (negative) in time."""
     kineto: Any = profiled.profiler
     events = [event for event in kineto.kineto_results.events() if event.name() == "[memory]"]

@@ -14,13 +14,12 @@ from itertools import chain, groupby, zip_longest
 from analytic.hf import ModelConfig
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory, training_events, transient_events
-from analytic.memory.peaks import Peak
 from analytic.memory.step import StepMemory, step_events, step_memory
 from analytic.memory.tensors import Event
 from analytic.spec import LayerRun
 from analytic.training import TrainingSetup
 from empirical.checks import Check
-from empirical.memory import Backend, MemoryMeasurement, Tracked
+from empirical.memory import MemoryMeasurement, Tracked
 from empirical.programs import LayerProgram, StepProgram
 from empirical.tracker import TrackedEvent
 
@@ -128,56 +127,6 @@ def layer_checks(
         yield _check(config, f"{name} bytes, layer {run.label}", ours, theirs)
     divergence = layer_divergence(config, run, implementation, setup, tracked[setup])
     yield _profile_check(config, f"layer {run.label}", figures["backward_peak"], divergence)
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredPeak:
-    """A predicted peak of one layer beside what a real allocator gave out, above the base.
-
-    Attributes:
-        inside_bytes: how much what is known to be allocated inside an operator raises the peak.
-        allocated_bytes, reserved_bytes: on CUDA, with rounding and cache.
-    """
-
-    implementation: str
-    quantity: str
-    predicted_bytes: int
-    measured_bytes: int
-    inside_bytes: int
-    allocated_bytes: int | None
-    reserved_bytes: int | None
-
-    @property
-    def unexplained_bytes(self) -> int:
-        """What is left; a cuBLAS workspace, if the device allocates one for each product, is part of it."""
-        return self.measured_bytes - self.predicted_bytes - self.inside_bytes
-
-
-def measure_layer(
-    config: ModelConfig, run: LayerRun, implementation: Implementation, setup: TrainingSetup, backend: Backend
-) -> tuple[MeasuredPeak, MeasuredPeak]:
-    """Forward without gradients, and backward, on a real device."""
-    memory = layer_memory(run.layer, config.spec.hidden_size, implementation, setup)
-    measured = backend.measure(LayerProgram.build(config, run, setup, backend.device))
-    inside = 0
-    if backend.device.type == "cuda":
-        counting = replace(setup, counts_kernel_bytes=True)
-        with_kernels = layer_memory(run.layer, config.spec.hidden_size, implementation, counting)
-        inside = with_kernels.backward_peak.total_bytes - memory.backward_peak.total_bytes
-
-    def row(name: str, predicted: Peak, inside_bytes: int) -> MeasuredPeak:
-        phase = measured[name]
-        return MeasuredPeak(
-            implementation=implementation.name,
-            quantity=name,
-            predicted_bytes=predicted.total_bytes,
-            measured_bytes=phase.peak_bytes,
-            inside_bytes=inside_bytes,
-            allocated_bytes=phase.allocated_bytes,
-            reserved_bytes=phase.reserved_bytes,
-        )
-
-    return row("forward_transient", memory.forward_transient, 0), row("backward_peak", memory.backward_peak, inside)
 
 
 def layer_divergence(

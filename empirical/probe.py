@@ -6,8 +6,6 @@ The same code runs on CUDA and on the CPU; only the clock and the allocator that
 from __future__ import annotations
 
 import gc
-import itertools
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -23,10 +21,10 @@ from analytic.flops import layer_flops
 from analytic.hardware import Hardware
 from analytic.hf import ModelConfig
 from empirical.build import transformers_layer
+from empirical.memory import running_total
+from empirical.memory_measured import MeasuredPeak, measured_memory
 
 WARM_UP_STEPS = 3
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would log every start on stderr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +38,7 @@ class Probe:
         step_peak_bytes: the same for forward, recomputation and backward, gradients absent at first.
         step_seconds: each timed step of forward, recomputation and backward.
         model_flops: of one such step, full attention; recomputation not among them.
+        memory: peaks of a layer and, where it fits, of a whole step, beside what is predicted for them.
         error: why there are no figures (out of memory); they are then zero or empty.
     """
 
@@ -55,6 +54,7 @@ class Probe:
     step_peak_bytes: int
     step_seconds: tuple[float, ...]
     model_flops: int
+    memory: tuple[MeasuredPeak, ...] = ()
     error: str = ""
 
     @property
@@ -69,7 +69,7 @@ class Probe:
         return self.model_flops / self.median_seconds / gpu.peak(self.dtype)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"memory": [peak.as_json() for peak in self.memory]}
 
 
 def probe_layer(
@@ -98,6 +98,8 @@ def probe_layer(
         layer = transformers_layer(config, run, seq_len=seq_len, device=device, dtype=dtype).train()
         x = torch.randn(batch_size, seq_len, config.spec.hidden_size, device=device, dtype=dtype, requires_grad=True)
         measured = _measure(layer, x, steps)
+        del layer, x
+        memory = tuple(measured_memory(config, seq_len, device))
     except torch.OutOfMemoryError as error:
         return Probe(
             **facts,
@@ -107,7 +109,7 @@ def probe_layer(
             step_seconds=(),
             error=f"does not fit: {str(error).splitlines()[0]}",
         )
-    return Probe(**facts, **measured)
+    return Probe(**facts, **measured, memory=memory)
 
 
 def _measure(layer: torch.nn.Module, x: Tensor, steps: int) -> dict[str, Any]:
@@ -152,16 +154,9 @@ def peak_bytes(run: Callable[[], object], device: torch.device, forget: Callable
     else:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
             run()
-        peak = _peak_of_events(recorded)
+        peak, _ = running_total(recorded)
     forget()
     return peak
-
-
-def _peak_of_events(recorded: profile) -> int:
-    """The highest running total of the profiler's allocations (positive bytes) and frees (negative)."""
-    events: Any = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]  # set once it has run
-    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    return max(itertools.accumulate((nbytes for _, nbytes in changes), initial=0))
 
 
 def _seconds(step: Callable[[], None], device: torch.device, forget: Callable[[], None]) -> float:

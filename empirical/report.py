@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analytic.hardware import Hardware
+from analytic.memory_report import setup_text
 from analytic.report import flops_text, table
 from empirical.checks import Check
 
@@ -63,8 +64,41 @@ def _probe_lines(probe: Probe, hardware: Hardware) -> Iterator[str]:
     yield f"    forward, recomputation and backward {probe.step_peak_bytes:,}"
     spread = f"{min(probe.step_seconds):.6f} to {max(probe.step_seconds):.6f} s"
     yield f"  seconds a step: median {probe.median_seconds:.6f} of {len(probe.step_seconds)}, {spread}"
+    yield from _memory_rows(probe)
     rate = probe.model_flops / probe.median_seconds
     mfu = probe.mfu(hardware)
     share = "no published peak for this device: no MFU" if mfu is None else f"MFU {mfu:.3f} of the dense peak"
     work = f"{flops_text(probe.model_flops)}, full attention, recomputation not counted"
     yield f"  {work}: {flops_text(round(rate))}/s, {share}"
+
+
+def _memory_rows(probe: Probe) -> Iterator[str]:
+    """Predicted beside measured, each under a setup that is stated; what nothing explains has a column of its own."""
+    if not probe.memory:
+        yield "  memory: no schedule to put beside it"
+        return
+    yield f"  {setup_text(probe.memory[0].setup).partition(', ')[2]}:"
+    header = (
+        "  memory",
+        "",
+        "dtype",
+        "predicted",
+        "inside kernels",
+        "measured",
+        "unexplained",
+        "allocated",
+        "reserved",
+    )
+    rows: list[tuple[str, ...]] = [header]
+    for peak in probe.memory:
+        figures = (
+            peak.predicted_bytes,
+            peak.inside_bytes,
+            peak.measured_bytes,
+            peak.unexplained_bytes,
+            peak.allocated_bytes,
+            peak.reserved_bytes,
+        )
+        said = ("-" if value is None else f"{value:,}" for value in figures)
+        rows.append((f"  {peak.implementation}", f"{peak.subject}, {peak.quantity}", peak.setup.precision, *said))
+    yield from table(rows, left=3)

@@ -85,12 +85,64 @@ def test_mtp_option_adds_what_was_extra(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_count_text_prints_zero_positions_and_the_exact_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.count([LLAMA_7B]) == 0
-    lines = {
-        line.split("  ")[0] or line.strip().split()[0]: line for line in capsys.readouterr().out.splitlines() if line
-    }
+    counts, _, memory = capsys.readouterr().out.partition("memory, predicted for")
+    assert memory.startswith(" transformers 5.23 LlamaForCausalLM")
+    lines = {line.split("  ")[0] or line.strip().split()[0]: line for line in counts.splitlines() if line}
     assert lines["parameters"].split()[1:3] == ["6,738,415,616", "6.738"]
     assert lines["embed_positions"].split() == ["embed_positions", "0"]
     assert lines["forward FLOPs"].split()[2] == "29,261,612,187,648"
+
+
+def test_count_json_has_the_memory_of_a_layer_and_a_step(capsys: pytest.CaptureFixture[str]) -> None:
+    """The forward transient is the published closed form 2X + 3F; base is the layer's weights, input and tables."""
+    options = ("--dtype", "fp16", "--checkpointing", "full", "--optimizer", "none", "--micro-batch", "1")
+    memory = counted(capsys, LLAMA_7B, *options)["memory"]
+    assert memory["implementation"] == "transformers 5.23 LlamaForCausalLM"
+    assert (memory["setup"]["precision"], memory["setup"]["checkpointing"]) == ("fp16", "full")
+    assert memory["layer"]["forward_transient"]["total"] == 168_820_736
+    assert memory["layer"]["boundary"] == 2 * 2048 * 4096
+    step = memory["step"]
+    assert sum(step["categories"].values()) == step["peak"] == sum(step["live"].values())
+    assert step["moment"]
+
+
+def test_micro_batch_is_the_batch_unless_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert counted(capsys, LLAMA_7B, "--batch-size", "3")["memory"]["setup"]["micro_batch"] == 3
+    both = counted(capsys, LLAMA_7B, "--batch-size", "3", "--micro-batch", "2")
+    assert both["memory"]["setup"]["micro_batch"] == 2
+    assert both["flops"]["batch_size"] == 3
+
+
+def test_a_model_without_a_schedule_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    memory = counted(capsys, GPT2)["memory"]
+    assert memory["implementation"] is None
+    assert "GPT2LMHeadModel" in memory["reason"]
+    assert cli.count([GPT2]) == 0
+    assert "no memory schedule for GPT2LMHeadModel" in capsys.readouterr().out
+
+
+def test_latent_attention_takes_the_kernel_that_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert counted(capsys, DEEPSEEK_V3)["memory"]["setup"]["attention_kernel"] == "cudnn"
+    assert counted(capsys, LLAMA_7B)["memory"]["setup"]["attention_kernel"] == "flash"
+    assert counted(capsys, LLAMA_7B, "--dtype", "fp32")["memory"]["setup"]["attention_kernel"] == "eager"
+
+
+def test_what_fits_is_answered_for_gib_and_for_a_gpu_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """One size in two spellings gives one answer; the largest micro-batch fits, and one more does not."""
+    answers = []
+    for size in ("a100-80", f"{80e9 / 2**30:.6f}"):
+        assert cli.count([LLAMA_1B, "--fits", size, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0]["memory_bytes"] == 80 * 10**9
+    assert abs(answers[0]["memory_bytes"] - answers[1]["memory_bytes"]) < 2**11
+    assert answers[0]["fits"] == answers[1]["fits"]
+    none, full = answers[0]["fits"]
+    assert (none["checkpointing"], full["checkpointing"]) == ("none", "full")
+    assert 0 < none["micro_batch"] < full["micro_batch"]
+    largest = full["micro_batch"]
+    for batch, fits in ((largest, True), (largest + 1, False)):
+        facts = counted(capsys, LLAMA_1B, "--checkpointing", "full", "--micro-batch", str(batch))
+        assert (facts["memory"]["step"]["peak"] <= 80 * 10**9 - answers[0]["reserve_bytes"]) is fits
 
 
 def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +164,14 @@ def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) 
         ([LLAMA_7B, "--nonsense"], "unrecognized arguments: --nonsense"),
         ([GPT2, "--seq-len", "2048"], "--seq-len 2048: expected at most 1024, the learned positions"),
         ([LLAMA_7B, "--mtp"], "states no num_nextn_predict_layers"),
+        ([LLAMA_7B, "--fits", "h999"], "expected a number of GiB or a GPU: no GPU 'h999'"),
+        ([LLAMA_7B, "--fits", "-1"], "expected a number of GiB or a GPU"),
+        ([LLAMA_7B, "--fits", "2", "--reserve", "3"], "reserve of 3221225472 bytes: expected less than"),
+        ([LLAMA_7B, "--reserve", "x"], "'x': expected a number of GiB"),
+        ([LLAMA_7B, "--dtype", "fp8"], "invalid choice: 'fp8'"),
+        ([LLAMA_7B, "--dtype", "fp32", "--attention-kernel", "flash"], "expected eager with fp32"),
+        ([LLAMA_7B, "--dtype", "fp32", "--master-weights"], "fp32 parameters are their own"),
+        ([LLAMA_7B, "--micro-batch", "0"], "'0': expected an integer"),
     ],
 )
 def test_bad_options_are_one_line_and_status_2(
