@@ -45,7 +45,8 @@ def fits_text(config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, r
     title = f"what fits in {gib_text(memory_bytes)}, {gib_text(reserve_bytes)} of it kept free (assumed)"
     batch, length = f"micro-batch at {setup.seq_len:,} tokens", f"sequence at micro-batch {setup.micro_batch:,}"
     rows = [("  checkpointing", f"largest {batch}", f"longest {length}"), *map(_fit, found)]
-    return "\n".join((title, f"  {setup_text(setup)}; for {implementation.name}", *table(rows), ""))
+    asked = setup_text(setup).replace(f", checkpointing {setup.checkpointing}", "")
+    return "\n".join((title, f"  {asked}; for {implementation.name}", *table(rows), ""))
 
 
 def setup_text(setup: TrainingSetup) -> str:
