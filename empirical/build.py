@@ -81,9 +81,15 @@ def our_layer(
 
 
 def transformers_config(config: ModelConfig, overrides: Mapping[str, Any] | None = None) -> PreTrainedConfig:
-    """The family's own configuration object, from the file's keys. Nothing is fetched and no code is run."""
+    """The family's own configuration object, from the file's keys. Nothing is fetched and no code is run.
+
+    Dynamic rotary scaling is left out: it changes no count.
+    """
     keys = {**config.raw, **(overrides or {})}
-    for key in ("model_type", "auto_map"):
+    unread = ["model_type", "auto_map"]
+    if config.numerics.rope_type == "dynamic":  # it reads the positions' values, which meta tensors do not have
+        unread += ["rope_scaling", "rope_parameters"]
+    for key in unread:
         keys.pop(key, None)
     built: PreTrainedConfig = CONFIG_MAPPING[config.read_as].from_dict(keys)
     return built

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # fvcore compiles a function with torch.jit as it is imported
+    warnings.simplefilter("ignore")  # fvcore compiles a function with torch.jit, which is deprecated, on import
     from fvcore.nn import FlopCountAnalysis
 
 # Operators that are no matrix product, in-place variants (`add_`) included. Excluded by convention:
@@ -30,24 +30,25 @@ with warnings.catch_warnings():
 _MOVES = frozenset(  # creating, viewing, copying and moving
     (
         "_conj", "_to_copy", "_unsafe_view", "alias", "as_strided", "arange", "cat", "clone", "copy", "detach",
-        "empty", "empty_like", "expand", "lift_fresh", "new_empty", "new_empty_strided", "new_ones", "new_zeros",
-        "ones", "ones_like", "repeat_interleave", "scalar_tensor", "slice", "slice_backward", "split",
-        "split_with_sizes", "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as",
-        "view_as_complex", "view_as_real", "zeros", "zeros_like",
+        "empty", "empty_like", "expand", "lift_fresh", "new_empty", "new_empty_strided", "new_ones",
+        "new_zeros", "ones", "ones_like", "repeat", "repeat_interleave", "scalar_tensor", "slice",
+        "slice_backward", "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten",
+        "unsqueeze", "view", "view_as", "view_as_complex", "view_as_real", "zeros", "zeros_like",
     )
 )
 _LOOKUPS = frozenset(  # looking up, sorting, comparing
     (
-        "bitwise_and", "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "gt", "histc",
-        "index", "index_put", "le", "masked_fill", "scatter", "scatter_add", "sort", "topk", "tril", "triu", "where",
+        "any", "bitwise_and", "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "ge",
+        "gt", "histc", "index", "index_put", "le", "logical_and", "logical_not", "lt", "masked_fill", "max",
+        "min", "ne", "scatter", "scatter_add", "sort", "topk", "tril", "triu", "where",
     )
 )
 _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles
     (
-        "add", "bernoulli", "cos", "cumsum", "div", "floor_divide", "gelu", "gelu_backward", "mul",
-        "native_dropout", "native_dropout_backward", "neg", "polar", "pow", "relu", "rsqrt", "sigmoid",
-        "sigmoid_backward", "silu", "silu_backward", "sin", "square", "sub", "tanh", "tanh_backward",
-        "threshold_backward",
+        "abs", "add", "bernoulli", "clamp", "cos", "cumsum", "div", "exp", "floor_divide", "gelu",
+        "gelu_backward", "log", "mul", "native_dropout", "native_dropout_backward", "neg", "polar", "pow",
+        "reciprocal", "relu", "rsqrt", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "sin", "sqrt",
+        "square", "sub", "tanh", "tanh_backward", "threshold_backward", "uniform",
     )
 )
 _REDUCTIONS = frozenset(  # sums over features: softmax and norms

@@ -35,8 +35,22 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "relu": F.relu,
     "gelu": F.gelu,
+    "gelu_new": functools.partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu2": lambda x: F.relu(x).square(),
 }
+
+
+def activation_of(numerics: Numerics) -> Callable[[Tensor], Tensor]:
+    """The function that a configuration names.
+
+    Raises:
+        UnsupportedModelError: one that our layers do not have.
+    """
+    if numerics.activation not in ACTIVATIONS:
+        raise UnsupportedModelError(f"activation {numerics.activation!r}: our layers have {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[numerics.activation]
 
 
 class RMSNorm(nn.Module):
@@ -165,7 +179,7 @@ class GatedFfn(nn.Module):
         self.gate_proj = nn.Linear(hidden_size, f.intermediate_size, bias=f.bias)
         self.up_proj = nn.Linear(hidden_size, f.intermediate_size, bias=f.bias)
         self.down_proj = nn.Linear(f.intermediate_size, hidden_size, bias=f.bias)
-        self.activation = ACTIVATIONS[numerics.activation]
+        self.activation = activation_of(numerics)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
@@ -211,7 +225,7 @@ class Moe(nn.Module):
     def __init__(self, f: MoeFfn, hidden_size: int, numerics: Numerics) -> None:
         super().__init__()
         self.gate = Router(f, hidden_size, numerics.routing)
-        self.experts = Experts(f, hidden_size, ACTIVATIONS[numerics.activation])
+        self.experts = Experts(f, hidden_size, activation_of(numerics))
         shared = f.shared
         self.shared_experts = GatedFfn(shared, hidden_size, numerics) if shared else None
 

@@ -77,8 +77,8 @@ def qwen(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def _experts(draw: st.DrawFn, count_key: str, *, least: int = 1) -> dict[str, Any]:
-    count = draw(st.integers(least, 9))
+def _experts(draw: st.DrawFn, count_key: str) -> dict[str, Any]:
+    count = draw(st.integers(1, 9))
     return {count_key: count, "num_experts_per_tok": draw(st.integers(1, count))}
 
 
@@ -106,8 +106,14 @@ def grouped_query_moe(draw: st.DrawFn) -> dict[str, Any]:
 def deepseek(draw: st.DrawFn) -> dict[str, Any]:
     heads, layers = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     version = draw(st.sampled_from(["deepseek_v2", "deepseek_v3"]))
-    keys = draw(_experts("n_routed_experts", least=2)) | {
+    groups, per_group = draw(st.integers(1, 3)), draw(st.integers(2, 3))
+    chosen = draw(st.integers(1, groups))
+    keys: dict[str, Any] = {
         "model_type": version,
+        "n_routed_experts": groups * per_group,
+        "num_experts_per_tok": draw(st.integers(1, chosen * per_group)),
+        "n_group": groups,
+        "topk_group": chosen,
         "num_attention_heads": heads,
         "num_key_value_heads": heads,
         "hidden_size": heads * draw(st.integers(1, 20)),
@@ -126,7 +132,9 @@ def deepseek(draw: st.DrawFn) -> dict[str, Any]:
         "attention_bias": draw(st.booleans()),
     }
     if version == "deepseek_v3":
-        keys |= {"n_group": 1, "topk_group": 1, "num_nextn_predict_layers": draw(st.integers(0, 2))}
+        keys |= {"num_nextn_predict_layers": draw(st.integers(0, 2))}
+    else:
+        keys |= {"topk_method": draw(st.sampled_from(["greedy", "group_limited_greedy"]))}
     return keys
 
 

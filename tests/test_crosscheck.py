@@ -17,6 +17,7 @@ from empirical import build, crosscheck
 from empirical.checks import Check
 from empirical.crosscheck import verify
 from tests.configurations import EVERY_FAMILY, parsed, shipped
+from tests.test_layers import DENSE
 
 SEQ_LEN = 7
 
@@ -67,6 +68,39 @@ def test_a_published_model_agrees_and_every_witness_testified() -> None:
     }
     layer_checks = [check for check in checks if check.quantity.startswith("forward FLOPs, layer")]
     assert len(layer_checks) == 2 * 2 * 2 * 2  # dense and MoE, sdpa and eager, two implementations, two counters
+
+
+ROTARY: dict[str, dict[str, Any]] = {
+    "dynamic": {"type": "dynamic", "factor": 2.0},
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "longrope": {
+        "type": "longrope",
+        "factor": 4.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [2.0] * 8,
+        "original_max_position_embeddings": 32,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ROTARY)
+def test_rotary_scaling_changes_no_count(kind: str) -> None:
+    config = parsed(DENSE | {"model_type": "llama", "rope_scaling": ROTARY[kind]})
+    assert config.numerics.rope_type == kind
+    assert failures(verify(config, SEQ_LEN)) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_type": "llama", "attention_dropout": 0.1},
+        {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "router_jitter_noise": 0.1},
+    ],
+)
+def test_what_training_does_at_random_is_counted_and_its_memory_is_not_predicted(options: dict[str, Any]) -> None:
+    checks = list(verify(parsed(DENSE | options), SEQ_LEN))
+    assert failures(iter(checks)) == []
+    assert not [check for check in checks if "bytes" in check.quantity]
 
 
 @pytest.mark.parametrize("name", ["llama-3.2-1b", "deepseek-v2-lite"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from analytic.errors import UnsupportedModelError
 from analytic.hf import ModelConfig
 from empirical import build
 from empirical.layers import GqaAttention, MlaAttention
@@ -44,6 +45,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "llama, biases, head_dim, theta": DENSE
     | {"model_type": "llama", "attention_bias": True, "mlp_bias": True, "head_dim": 24, "rope_theta": 5e5},
     "llama, tied, gelu": DENSE | {"model_type": "llama", "tie_word_embeddings": True, "hidden_act": "gelu"},
+    "llama, gelu_new": DENSE | {"model_type": "llama", "hidden_act": "gelu_new"},
+    "llama, relu2": DENSE | {"model_type": "llama", "hidden_act": "relu2"},
+    "mixtral, quick_gelu": DENSE
+    | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "hidden_act": "quick_gelu"},
     "mistral, window": DENSE | {"model_type": "mistral", "sliding_window": 5},
     "qwen2": DENSE | {"model_type": "qwen2"},
     "qwen2, windows in the last layer": DENSE
@@ -107,6 +112,11 @@ def test_same_weights_give_the_same_logits_and_gradients(name: str, attention: b
     for key, value in expected.items():
         error = (found[key] - value).norm() / value.norm()
         assert error < 2e-5, (key, float(error))  # fp32 rounding, through three layers and back
+
+
+def test_an_activation_that_our_layers_lack_is_named() -> None:
+    with pytest.raises(UnsupportedModelError, match="activation 'mish': our layers have silu"):
+        build.our_model(parsed(DENSE | {"model_type": "llama", "hidden_act": "mish"}))
 
 
 def test_only_real_widths_take_the_grouped_product() -> None:

@@ -92,6 +92,8 @@ def _why_not(config: ModelConfig) -> str | None:
         return f"no memory schedule for rotary embeddings of type {numerics.rope_type!r}"
     if config.raw.get("attention_dropout"):
         return "no memory schedule with dropout in attention"
+    if config.raw.get("router_jitter_noise"):
+        return "no memory schedule with jitter in the router"
     for run in config.spec.runs:
         if isinstance(run.layer.ffn, MoeFfn) and (reason := _why_not_experts(config, run.layer.ffn)):
             return reason
