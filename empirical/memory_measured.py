@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,8 +40,8 @@ class MeasuredPeak:
     setup: TrainingSetup
     subject: str
     quantity: str
-    predicted_bytes: int | None
     measured_bytes: int
+    predicted_bytes: int | None = None
     inside_bytes: int = 0
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
@@ -71,9 +72,23 @@ def measured_memory(
         setup = TrainingSetup(
             seq_len=seq_len, precision=precision, checkpointing="full", attention_kernel=_kernel(config, device)
         )
-        yield from measure_layer(config, run, setup, backend)
-        yield from measure_our_layer(config, run, setup, backend)
-        yield from measure_step(config, setup, backend)
+        yield from _tried(setup, partial(measure_layer, config, run, setup, backend))
+        yield from _tried(setup, partial(measure_our_layer, config, run, setup, backend))
+        yield from _tried(setup, partial(measure_step, config, setup, backend))
+
+
+def _tried(setup: TrainingSetup, measure: Callable[[], Iterable[MeasuredPeak]]) -> list[MeasuredPeak]:
+    """What was measured, or a row that says why it could not be: the next measurement goes on."""
+    try:
+        return list(measure())
+    except RuntimeError as error:
+        return [MeasuredPeak(implementation="-", setup=setup, subject="-", quantity=why(error), measured_bytes=0)]
+
+
+def why(error: RuntimeError) -> str:
+    """An error of torch as an answer, on one line."""
+    verdict = "does not fit" if isinstance(error, torch.OutOfMemoryError) else "cannot run"
+    return f"{verdict}: {str(error).splitlines()[0]}"
 
 
 def measure_layer(

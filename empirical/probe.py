@@ -22,7 +22,7 @@ from analytic.hardware import Hardware
 from analytic.hf import ModelConfig
 from empirical.build import transformers_layer
 from empirical.memory import running_total
-from empirical.memory_measured import MeasuredPeak, measured_memory
+from empirical.memory_measured import MeasuredPeak, measured_memory, why
 
 WARM_UP_STEPS = 3
 
@@ -39,7 +39,7 @@ class Probe:
         step_seconds: each timed step of forward, recomputation and backward.
         model_flops: of one such step, full attention; recomputation not among them.
         memory: peaks of a layer and, where it fits, of a whole step, beside what is predicted for them.
-        error: why there are no figures (out of memory); they are then zero or empty.
+        error: why there are no figures; they are then zero or empty.
     """
 
     model: str
@@ -100,15 +100,9 @@ def probe_layer(
         measured = _measure(layer, x, steps)
         del layer, x
         memory = tuple(measured_memory(config, seq_len, device))
-    except torch.OutOfMemoryError as error:
-        return Probe(
-            **facts,
-            base_bytes=0,
-            forward_peak_bytes=0,
-            step_peak_bytes=0,
-            step_seconds=(),
-            error=f"does not fit: {str(error).splitlines()[0]}",
-        )
+    except RuntimeError as error:
+        nothing: dict[str, Any] = {"base_bytes": 0, "forward_peak_bytes": 0, "step_peak_bytes": 0, "step_seconds": ()}
+        return Probe(**facts, **nothing, error=why(error))
     return Probe(**facts, **measured, memory=memory)
 
 
@@ -152,7 +146,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device, forget: Callable
         torch.cuda.synchronize(device)
         peak: int = torch.cuda.memory_stats(device)["requested_bytes.all.peak"] - base
     else:
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
             run()
         peak, _ = running_total(recorded)
     forget()

@@ -31,7 +31,7 @@ class Attention(nn.Module):
 class Grouped(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(3, 16, 8))
+        self.weight = nn.Parameter(torch.empty(3, 16, 8, dtype=torch.bfloat16))
 
     def forward(self, rows: Tensor, ends: Tensor) -> Tensor:
         return F.grouped_mm(rows, self.weight.transpose(-2, -1), offs=ends)
@@ -64,14 +64,17 @@ def test_attention_over_the_full_square_with_unlike_widths(count: object) -> Non
 def test_grouped_products_of_which_a_row_takes_one(count: object) -> None:
     assert callable(count)
     with torch.device("meta"):
-        counted = count(Grouped(), (torch.empty(12, 8), torch.empty(3, dtype=torch.int32)))
+        counted = count(Grouped(), (torch.empty(12, 8, dtype=torch.bfloat16), torch.empty(3, dtype=torch.int32)))
     assert counted == {"": 2 * 12 * 8 * 16}
 
 
 def test_backward_of_a_grouped_product_is_twice_forward() -> None:
     with torch.device("meta"):
         module, ends = Grouped(), torch.empty(3, dtype=torch.int32)
-        rows, gradient = torch.empty(12, 8, requires_grad=True), torch.empty(12, 16)
+        rows, gradient = (
+            torch.empty(12, 8, dtype=torch.bfloat16, requires_grad=True),
+            torch.empty(12, 16, dtype=torch.bfloat16),
+        )
         assert executed_flops(lambda: module(rows, ends).backward(gradient)) == 3 * 2 * 12 * 8 * 16
 
 
@@ -94,7 +97,7 @@ def test_fvcore_without_our_handlers_fails_rather_than_counting_zero(
         module: nn.Module = Attention()
         inputs: tuple[Tensor, ...] = (q, q, q)
         if operator == "_grouped_mm":
-            module, inputs = Grouped(), (torch.empty(12, 8), torch.empty(3, dtype=torch.int32))
+            module, inputs = Grouped(), (torch.empty(12, 8, dtype=torch.bfloat16), torch.empty(3, dtype=torch.int32))
         with pytest.raises(UncountedOperatorError, match=operator):
             fvcore_flops(module, inputs)
 
@@ -105,7 +108,7 @@ def test_flop_counter_without_our_formula_fails_rather_than_counting_zero(monkey
         torch.device("meta"),
         pytest.raises(UncountedOperatorError, match="_grouped_mm"),
     ):
-        flop_counter_flops(Grouped(), (torch.empty(12, 8), torch.empty(3, dtype=torch.int32)))
+        flop_counter_flops(Grouped(), (torch.empty(12, 8, dtype=torch.bfloat16), torch.empty(3, dtype=torch.int32)))
 
 
 def test_no_matrix_product_is_on_the_list_of_zeros() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from analytic.flops import layer_flops
 from analytic.hardware import load_hardware
-from empirical import cli, probe
+from empirical import cli, memory_measured, probe
 from empirical.probe import Probe, peak_bytes, probe_layer
 from empirical.report import verify_text
 from tests.configurations import parsed
@@ -55,6 +55,20 @@ def test_a_layer_that_does_not_fit_is_an_answer(monkeypatch: pytest.MonkeyPatch)
     measured = probe_layer(parsed(LLAMA), CPU, seq_len=16)
     assert measured.error == "does not fit: CUDA out of memory. Tried to allocate 2.00 GiB."
     assert "does not fit" in verify_text([], [measured], load_hardware(), {})
+
+
+def test_a_layer_that_cannot_run_is_an_answer_and_the_next_measurement_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("Expected inputs of BF16 type\nand more")
+
+    monkeypatch.setattr(memory_measured, "measure_layer", refuse)
+    rows = list(memory_measured.measured_memory(parsed(LLAMA), 16, CPU))
+    refused = [row for row in rows if row.quantity == "cannot run: Expected inputs of BF16 type"]
+    assert len(refused) == 2  # one for each precision
+    assert len(rows) == 2 + 2 * 3  # beside them our layer twice and the whole step
+    monkeypatch.setattr(probe, "transformers_layer", refuse)
+    measured = probe_layer(parsed(LLAMA), CPU, seq_len=16)
+    assert measured.error == "cannot run: Expected inputs of BF16 type"
 
 
 def on(device: str, dtype: str) -> Probe:
