@@ -12,7 +12,7 @@ import pytest
 from analytic import cli
 from analytic.errors import PlannerError
 from analytic.files import MAX_FILE_BYTES
-from analytic.hf import FAMILIES
+from analytic.families import FAMILIES
 from tests.configurations import parsed, shipped
 from tests.test_layers import DENSE, LATENT
 
