@@ -11,8 +11,8 @@ import pytest
 
 from analytic import cli
 from analytic.errors import PlannerError
-from analytic.files import MAX_FILE_BYTES
 from analytic.families import FAMILIES
+from analytic.files import MAX_FILE_BYTES
 from tests.configurations import parsed, shipped
 from tests.test_layers import DENSE, LATENT
 
