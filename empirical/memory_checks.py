@@ -18,7 +18,7 @@ from analytic.memory.step import StepMemory, step_events, step_memory
 from analytic.memory.tensors import Event
 from analytic.spec import LayerRun
 from analytic.training import TrainingSetup
-from empirical.crosscheck import Check
+from empirical.checks import Check
 from empirical.memory import MemoryMeasurement, Tracked
 from empirical.programs import LayerProgram, StepProgram
 from empirical.tracker import TrackedEvent

@@ -14,7 +14,7 @@ from analytic.hf import ModelConfig
 from analytic.memory.layer import LayerMemory, layer_memory
 from analytic.memory.step import step_memory
 from analytic.training import TrainingSetup
-from empirical.crosscheck import Check
+from empirical.checks import Check
 from empirical.memory import Tracked
 from empirical.memory_checks import layer_checks, memory_checks, step_checks
 from empirical.programs import LayerProgram, StepProgram
