@@ -76,13 +76,13 @@ class PerformanceModel:
     def worst_error(self) -> float:
         return max(map(abs, self.errors))
 
-    def seconds(self, case: Case) -> float:
-        """Of a case of this stack.
+    def seconds(self, case: Case, optimizer_share: float = 1) -> float:
+        """Of a case of this stack, with so much of the optimizer's step (a share, where GPUs or micro-batches do).
 
         Raises:
             UsageError: work that cannot be told, or a shape too far from every case.
         """
-        work = work_of(case)
+        work = work_of(case, optimizer_share)
         if isinstance(work, NotPredicted):
             raise UsageError(f"no prediction from {self.calibration.name}: {work.reason}")
         far = self.distance(case)
@@ -125,7 +125,7 @@ def fit(calibration: Calibration, stack: Stack) -> PerformanceModel:
     used = [i for i in range(len(TERMS)) if any(row[i] for row in rows)]
     where = f"{calibration.name}: {stack}"
     if len(rows) < len(used) + SPARE_CASES:
-        raise UsageError(f"{where}: {len(rows)} cases, expected at least {len(TERMS) + SPARE_CASES}")
+        raise UsageError(f"{where}: {len(rows)} cases, expected at least {len(used) + SPARE_CASES}")
     if not any(reading.case.part == "step" for reading in readings):
         raise UsageError(f"{where}: no whole model was timed, expected at least one")
     errors = []

@@ -8,7 +8,6 @@ once and read once, at the least; what is done in place, or read again, is left 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
 from analytic.calibration import Case
@@ -17,8 +16,7 @@ from analytic.memory import ops
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import training_events, transient_events
 from analytic.memory.static import model_tensors, optimizer_itemsize
-from analytic.memory.step import step_events
-from analytic.memory.tensors import Event
+from analytic.memory.step import allocated_bytes
 from analytic.spec import LayerSpec
 from analytic.training import TrainingSetup
 
@@ -53,17 +51,18 @@ class Work:
 TERMS = tuple(Work.__dataclass_fields__)
 
 
-def work_of(case: Case) -> Work | NotPredicted:
-    """What a case executes, or why that cannot be told: its memory has no schedule."""
+def work_of(case: Case, optimizer_share: float = 1) -> Work | NotPredicted:
+    """What a case executes, with a share of the optimizer's step; or why that cannot be told: no memory schedule."""
     implementation = implementation_of(case.config)
     if isinstance(implementation, NotPredicted):
         return implementation
     setup, spec = case.setup, case.config.spec
-    total = Work(moved_bytes=_moved(case, implementation))
+    total = Work(moved_bytes=2 * _allocated(case, implementation))
     for layer, count in Counter(case.layers).items():
         total += _layer(layer, spec.hidden_size, case).times(count)
     if case.part == "step":
-        total += Work(matmul_flops=3 * head_flops(spec, setup.seq_len).total * setup.micro_batch)
+        head = 3 * head_flops(spec, setup.seq_len).total * setup.micro_batch
+        total += Work(matmul_flops=head, moved_bytes=optimizer_share * optimizer_bytes(case))
     return total
 
 
@@ -85,16 +84,14 @@ def _layer(layer: LayerSpec, hidden_size: int, case: Case) -> Work:
     ).times(setup.micro_batch)
 
 
-def _moved(case: Case, implementation: Implementation) -> int:
+def _allocated(case: Case, implementation: Implementation) -> int:
     setup, spec = case.setup, case.config.spec
     if case.part == "step":
-        return 2 * _allocated(step_events(spec, implementation, setup)) + optimizer_bytes(case)
+        return allocated_bytes(spec, implementation, setup)
     if case.part == "forward":
-        return 2 * _allocated(transient_events(case.layers[0], spec.hidden_size, implementation, setup))
-    return 2 * _allocated(training_events(case.layers[0], spec.hidden_size, implementation, setup)[0])
-
-
-def _allocated(events: Iterable[Event]) -> int:
+        events = transient_events(case.layers[0], spec.hidden_size, implementation, setup)
+    else:
+        events, _ = training_events(case.layers[0], spec.hidden_size, implementation, setup)
     return sum(size_bytes for _, size_bytes in events if size_bytes > 0)
 
 

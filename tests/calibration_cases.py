@@ -91,3 +91,17 @@ def written(path: Path, made: Calibration) -> Path:
     assert made.as_json()["schema"] == SCHEMA
     path.write_text(json.dumps(made.as_json()))
     return path
+
+
+def backward_file(path: Path, config: ModelConfig, mfu: object, **gear: object) -> Path:
+    """A machine of one H200 and a day, to train that model at a micro-batch of one."""
+    sections = {
+        "architecture": dict(config.raw),
+        "training_gear": {"gpu_type": "h200", "num_gpus": 1, "available_hours": 24, "dtype": "bf16"} | gear,
+        "training_efficiency": {"expected_mfu": mfu, "batch_size": 1, "gradient_accumulation_steps": 1},
+        "dataset_constraints": {"dataset_size": 10**12, "max_epochs": 1, "sequence_length": 4096},
+        "scaling_law": {"base": "besiroglu"},
+        "output_options": {},
+    }
+    path.write_text(json.dumps(sections))
+    return path
