@@ -21,6 +21,10 @@ class Measured:
     note: str = ""
 
     @property
+    def brief(self) -> str:
+        return f"measured on {self.gpu}"
+
+    @property
     def origin(self) -> str:
         gpus = f"{self.num_gpus} GPU{'s' if self.num_gpus > 1 else ''}"
         return f"measured ({self.gpu}, {self.date}, {gpus}, {self.kernel}, {self.convention} attention{self.note})"
@@ -49,6 +53,10 @@ class Predicted:
     num_gpus: int = 1
 
     @property
+    def brief(self) -> str:
+        return f"predicted from {self.file}"
+
+    @property
     def origin(self) -> str:
         apart = f"x{self.distance:.2f} in {self.dimension}" if self.distance > 1 else "the same size"
         return (
@@ -65,6 +73,10 @@ class Published:
     value: float
     source: str
     convention: AttentionConvention
+
+    @property
+    def brief(self) -> str:
+        return "published"
 
     @property
     def origin(self) -> str:
@@ -89,6 +101,8 @@ class Assumed:
     @property
     def origin(self) -> str:
         return f"assumed ({self.by})"
+
+    brief = origin
 
 
 Mfu = Measured | Predicted | Published | Assumed
