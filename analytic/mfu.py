@@ -18,11 +18,52 @@ class Measured:
     num_gpus: int
     kernel: str
     convention: AttentionConvention
+    note: str = ""
+
+    @property
+    def brief(self) -> str:
+        return f"measured on {self.gpu}"
 
     @property
     def origin(self) -> str:
         gpus = f"{self.num_gpus} GPU{'s' if self.num_gpus > 1 else ''}"
-        return f"measured ({self.gpu}, {self.date}, {gpus}, {self.kernel}, {self.convention} attention)"
+        return f"measured ({self.gpu}, {self.date}, {gpus}, {self.kernel}, {self.convention} attention{self.note})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """From a fit to what was timed on one GPU.
+
+    Attributes:
+        nearest, distance, dimension: the timed case nearest to the shape, and how many times it is away in what.
+        median_error, worst_error: of the fit, leaving out one case at a time.
+    """
+
+    value: float
+    file: str
+    gpu: str
+    date: str
+    kernel: str
+    convention: AttentionConvention
+    nearest: str
+    distance: float
+    dimension: str
+    median_error: float
+    worst_error: float
+    num_gpus: int = 1
+
+    @property
+    def brief(self) -> str:
+        return f"predicted from {self.file}"
+
+    @property
+    def origin(self) -> str:
+        apart = f"x{self.distance:.2f} in {self.dimension}" if self.distance > 1 else "the same size"
+        return (
+            f"predicted from {self.file} ({self.gpu}, {self.date}, 1 GPU, {self.kernel}, {self.convention} attention; "
+            f"nearest case {self.nearest}: {apart}; leave-one-out error median {self.median_error:.1%}, "
+            f"worst {self.worst_error:.1%})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +73,10 @@ class Published:
     value: float
     source: str
     convention: AttentionConvention
+
+    @property
+    def brief(self) -> str:
+        return "published"
 
     @property
     def origin(self) -> str:
@@ -57,10 +102,12 @@ class Assumed:
     def origin(self) -> str:
         return f"assumed ({self.by})"
 
+    brief = origin
 
-Mfu = Measured | Published | Assumed
+
+Mfu = Measured | Predicted | Published | Assumed
 
 
 def without_communication(mfu: Mfu, num_gpus: int | None) -> bool:
     """Whether a figure of one GPU stands for many: an upper bound. None is a number not yet chosen."""
-    return isinstance(mfu, Measured) and mfu.num_gpus == 1 and num_gpus != 1
+    return isinstance(mfu, Measured | Predicted) and mfu.num_gpus == 1 and num_gpus != 1

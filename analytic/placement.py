@@ -15,7 +15,7 @@ from analytic.memory.implementation import Implementation, NotPredicted, impleme
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
 from analytic.spec import ModelSpec
-from analytic.training import TrainingSetup
+from analytic.training import Precision, TrainingSetup
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -82,15 +82,7 @@ def place(
     implementation = implementation_of(config)
     if isinstance(implementation, NotPredicted):
         return implementation
-    setup = TrainingSetup(
-        seq_len=seq_len,
-        micro_batch=micro_batch,
-        precision="bf16" if dtype == "bf16" else "fp16",
-        has_master_weights=True,
-        checkpointing="full",
-        is_accumulating=True,
-        rounding_bytes=512,
-    )
+    setup = planned_setup(seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")
     available = memory_bytes - RESERVE_BYTES
     need = _need(config.spec, implementation, setup)
     least = need.least_gpus(available)
@@ -112,6 +104,20 @@ def place(
         num_gpus=chosen,
         fits=chosen is not None and need.on_each(chosen) <= available,
         most_micro_batch=most,
+    )
+
+
+def planned_setup(seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
+    """How a plan trains: fully checkpointed, AdamW on fp32 states, accumulating; fused attention where it can be."""
+    return TrainingSetup(
+        seq_len=seq_len,
+        micro_batch=micro_batch,
+        precision=precision,
+        has_master_weights=precision != "fp32",
+        checkpointing="full",
+        attention_kernel="eager" if precision == "fp32" else "flash",
+        is_accumulating=True,
+        rounding_bytes=512,
     )
 
 

@@ -18,7 +18,7 @@ from analytic.budget import (
     gpu_hours_from_usd,
     tokens_from_compute,
 )
-from analytic.design import Candidate, Family, ParamsMeasure, build, frontier, line, near
+from analytic.design import Candidate, Family, Near, ParamsMeasure, build, frontier, line, near
 from analytic.errors import UsageError
 from analytic.flops import training_flops
 from analytic.hf import parse
@@ -47,6 +47,8 @@ LAW_MEASURE: dict[ParamsConvention, ParamsMeasure] = {"total": "active", "non_em
 class Request:
     """What a plan is asked for. At most one of `num_gpus` and `days`; `assumed` names what nobody chose.
 
+    `chosen` is the architecture to take, where its MFU was part of choosing it.
+
     Raises:
         UsageError: a figure that no plan could have.
     """
@@ -59,6 +61,7 @@ class Request:
     num_gpus: int | None = None
     days: float | None = None
     assumed: tuple[str, ...] = ()
+    chosen: Near | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_usd <= MOST_USD:
@@ -165,7 +168,7 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
         raise UsageError(NO_TOKEN)
     family = family_for(request.family, law)
     best = allocate(law, compute, line(family), data)
-    found = near(best.params, family)
+    found = request.chosen or near(best.params, family)
     outcome = best_of(found.candidates, law, compute, data)
     chosen = outcome.candidate
     spec = build(found.family, chosen.hidden_size, chosen.layer, chosen.depth)
@@ -204,7 +207,7 @@ def best_of(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, d
     Raises:
         UsageError: compute for less than one token.
     """
-    losses = [(loss, c.params, c) for c, loss in zip(of, _losses(of, law, compute_flops, data), strict=True)]
+    losses = [(loss, c.params, c) for c, loss in zip(of, losses_of(of, law, compute_flops, data), strict=True)]
     candidate = min(losses, key=lambda each: each[:2])[2]
     tokens = data.clip(tokens_from_compute(compute_flops, candidate.flops_per_token))
     if tokens < 1:
@@ -212,7 +215,8 @@ def best_of(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, d
     return Outcome(candidate=candidate, tokens=tokens, loss=law.loss(candidate.params, tokens, data.unique))
 
 
-def _losses(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> list[float]:
+def losses_of(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> list[float]:
+    """The loss of each architecture, trained for as long as compute and data allow."""
     compute, unique, most = float(compute_flops), data.unique, data.most
     return [law.loss(c.params, min(compute / c.flops_per_token, most), unique) for c in of]
 
@@ -228,7 +232,7 @@ def _sensitivity(
     law, data = request.law, request.data
     family = family_for(request.family, law)
     own, front = line(family), frontier(family)
-    losses = _losses(front, law, compute_flops, data)
+    losses = losses_of(front, law, compute_flops, data)
     near_optimum = [c.params for c, loss in zip(front, losses, strict=True) if loss <= best.loss + BAND_NATS]
     return Sensitivity(
         laws=tuple(

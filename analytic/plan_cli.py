@@ -14,6 +14,8 @@ from typing import Any, get_args
 from analytic import plan_report
 from analytic.backward import plan_backward
 from analytic.budget import DEFAULT_DTYPE, DataLimit, Market, compare
+from analytic.calibrated import Calibrated
+from analytic.calibration import load_calibration
 from analytic.claims import load_run, shipped_runs
 from analytic.commandline import Parser, positive_integer, run
 from analytic.design import Family, Kind
@@ -27,15 +29,17 @@ from analytic.plan import MOST_DAYS, MOST_GPUS, Plan, Request, make_plan
 from analytic.plan_json import backward_json, claim_json, forward_json
 from analytic.scaling import load_law, load_laws
 from analytic.setup import MOST_EPOCHS, MOST_TOKENS, load_setup
+from analytic.tune import tuned
 
 PROGRAM = "trainmeter-plan"
 DEFAULT_MFU = 0.4
+DEFAULT_MICRO_BATCH = 1
 DEFAULT_LAW = "besiroglu"
 DEFAULT_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
 # What only a budget's plan reads; beside --setup or --check-run each would be ignored, and so is refused.
 FORWARD_ONLY = (
     *("gpu", "mfu", "law", "kind", "vocab_size", "seq_len", "attention", "dtype", "days", "num_gpus"),
-    *("dataset_tokens", "max_epochs", "write_config", "plot"),
+    *("dataset_tokens", "max_epochs", "write_config", "plot", "calibration", "micro_batch"),
 )
 PICTURES = (".png", ".svg")
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -63,12 +67,17 @@ def _plan(argv: Sequence[str] | None) -> int:
 def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[str, Any]]:
     request = _request(args, hardware)
     laws = load_laws() | {request.law.name: request.law}
+    flat: Plan | None = None
+    if args.calibration:
+        calibrated = Calibrated(load_calibration(args.calibration))
+        flat = make_plan(request, ())
+        request = tuned(request, calibrated, hardware, args.micro_batch or DEFAULT_MICRO_BATCH)
     made = make_plan(request, laws.values())
     if args.write_config:
         write_json(args.write_config, to_config(made.spec, request.family.seq_len))
     if args.plot:
         _plot(made, args.plot)
-    return plan_report.forward_text(made), forward_json(made)
+    return plan_report.forward_text(made, flat), forward_json(made, flat)
 
 
 def _backward(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
@@ -90,6 +99,8 @@ def _plot(made: Plan, path: Path) -> None:
 
 
 def _request(args: argparse.Namespace, hardware: Hardware) -> Request:
+    if args.micro_batch and not args.calibration:
+        raise UsageError("--micro-batch: only with --calibration, whose MFU depends on it")
     family = DEFAULT_FAMILY
     return Request(
         budget_usd=args.budget,
@@ -119,6 +130,8 @@ def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
         "attention": family.convention,
         "dtype": DEFAULT_DTYPE,
     }
+    if args.calibration:
+        defaults["micro_batch"] = str(DEFAULT_MICRO_BATCH)
     return tuple(
         f"--{name.replace('_', '-')} {value}" for name, value in defaults.items() if getattr(args, name) is None
     )
@@ -154,6 +167,8 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--gpu", action="append", type=_gpu, metavar="NAME[=USD]", help="compare only these; with a price per hour")
     add("--mfu", action="append", type=_mfu, metavar="[NAME=]X", help=f"model FLOPs utilization, assumed {DEFAULT_MFU}")
+    add("--calibration", type=Path, metavar="FILE", help="what was timed: MFU by shape instead of a constant")
+    add("--micro-batch", type=positive_integer, metavar="B", help="sequences a GPU takes at a time, by default 1")
     add("--dtype", choices=DTYPES, help=f"whose dense peak counts, by default {DEFAULT_DTYPE}")
     add("--law", metavar="NAME|PATH", help=f"a scaling law, by default {DEFAULT_LAW}; or a TOML file with one")
     add("--kind", choices=get_args(Kind), help=f"by default {DEFAULT_FAMILY.kind}")

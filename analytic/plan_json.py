@@ -17,8 +17,8 @@ from analytic.plan import BAND_NATS, MOE_APPROXIMATION, Plan
 from analytic.scaling import OutOfRange, ScalingLaw
 
 
-def forward_json(plan: Plan) -> dict[str, Any]:
-    """What `plan.py --budget` found."""
+def forward_json(plan: Plan, flat: Plan | None = None) -> dict[str, Any]:
+    """What `plan.py --budget` found; `flat` is the same plan at a constant MFU."""
     request, option, outcome, schedule = plan.request, plan.option, plan.outcome, plan.schedule
     family = plan.family
     return {
@@ -55,6 +55,19 @@ def forward_json(plan: Plan) -> dict[str, Any]:
         "options": _market(request.market),
         "sensitivity": _sensitivity(plan),
         "fit": _fit(plan.placement),
+        "flat_mfu": None if flat is None else _beside(flat),
+    }
+
+
+def _beside(plan: Plan) -> dict[str, Any]:
+    outcome = plan.outcome
+    return {
+        "gpu": plan.option.gpu.key,
+        "mfu": _mfu(plan.option.mfu),
+        "params": plan.params.total,
+        "tokens": outcome.tokens,
+        "loss": outcome.loss,
+        "architecture": to_config(plan.spec, plan.family.seq_len),
     }
 
 

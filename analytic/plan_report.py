@@ -22,13 +22,14 @@ DEPTH_SOURCE = "published: 102 (Llama-2-70B) to 130 (Llama-3.1-405B), 37 below a
 UPPER_BOUND = "no communication: upper bound"
 
 
-def forward_text(plan: Plan) -> str:
-    """What `plan.py --budget` prints."""
+def forward_text(plan: Plan, flat: Plan | None = None) -> str:
+    """What `plan.py --budget` prints; `flat` is the same plan at a constant MFU."""
     blocks = (
         _market(plan.request.market),
         _spending(plan),
         _model(plan),
         _fit(plan.placement),
+        *([_beside(plan, flat)] if flat is not None else []),
         _hanging(plan),
         _law_lines(plan),
     )
@@ -76,13 +77,29 @@ def claim_text(run: Run, published: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _beside(plan: Plan, flat: Plan) -> list[str]:
+    """The plan and the same at a constant MFU."""
+    header = ("beside a constant MFU", "GPU", "MFU", "N", "D", "loss", "architecture")
+    rows = [
+        (
+            name,
+            each.option.gpu.key,
+            _percent(each.option.mfu.value),
+            *_figures(each.params.total, each.outcome.tokens, each.outcome.loss),
+            _shape(each.spec),
+        )
+        for name, each in (("this plan", plan), (f"at a flat MFU, {flat.option.mfu.origin}", flat))
+    ]
+    return table([header, *rows], left=2)
+
+
 def _market(market: Market) -> list[str]:
     header = ("GPU", "price, from", "MFU, from", "USD/h", "dense TFLOP/s", "MFU", "EFLOP per USD")
     rows = [
         (
             option.gpu.key,
             option.price.origin,
-            option.mfu.origin,
+            option.mfu.brief,
             f"{option.price.usd_per_gpu_hour:.2f}",
             f"{option.gpu.peak(option.dtype) / 1e12:,.1f} {option.dtype}",
             _percent(option.mfu.value),
@@ -90,8 +107,9 @@ def _market(market: Market) -> list[str]:
         )
         for option in market.options
     ]
+    sources = [f"MFU of {o.gpu.key}: {o.mfu.origin}" for o in market.options if o.mfu.brief != o.mfu.origin]
     left_out = ", ".join(f"{rejected.gpu.key} ({rejected.reason})" for rejected in market.rejected)
-    return [*table([header, *rows], left=3), *([f"not compared: {left_out}"] if left_out else [])]
+    return [*table([header, *rows], left=3), *sources, *([f"not compared: {left_out}"] if left_out else [])]
 
 
 def _spending(plan: Plan) -> list[str]:
@@ -141,6 +159,8 @@ def _model(plan: Plan) -> list[str]:
     off = outcome.candidate.params / plan.optimum.params - 1
     tied = "; output head tied" if family.tied else ""
     reason = "" if plan.within_tolerance else f": the nearest that the {family.kind} family has"
+    if plan.request.chosen is not None:
+        reason = " of a constant MFU: chosen with its own"
     lines = [
         _row("architecture", _shape(plan.spec)),
         _row("", f"vocabulary {family.padded_vocab_size:,}, {padding} of it padding; {layer.kind}{tied}"),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from analytic.calibrated import Calibrated, Shape, check_gpu
+from analytic.calibration import load_calibration
 from analytic.errors import FileError, PlannerError, UsageError
 from analytic.flops import AttentionConvention
 from analytic.hardware import DTYPES, Gpu, Hardware, Price
@@ -118,6 +120,9 @@ def load_setup(path: Path, hardware: Hardware) -> Setup:
         with _located(path, lines, (name,)):
             values |= read(sections[name], hardware)
             derived |= sections[name].derived
+    if isinstance(values["mfu"], Path):
+        with _located(path, lines, ("training_efficiency", "expected_mfu")):
+            values["mfu"] = _calibrated(path.parent / values["mfu"], values, hardware)
     return Setup(path=path, derived=derived, **values)
 
 
@@ -180,14 +185,31 @@ def _efficiency(keys: Keys, _: Hardware) -> dict[str, Any]:
     required = ("expected_mfu", "batch_size", "gradient_accumulation_steps")
     keys.require(required, "training_efficiency")
     keys.allow((*required, "attention"))
+    stated: Mfu | Path
+    if isinstance(keys.config["expected_mfu"], dict):
+        source = Keys(keys.config["expected_mfu"])
+        source.allow(("calibration",))
+        source.require(("calibration",), "expected_mfu")
+        stated = Path(source.text("calibration"))
+    else:
+        stated = Assumed(value=keys.number("expected_mfu", most=1), by="the file")
     conventions = ("full", "causal", "half")
     convention = keys.text("attention", Derived("full", "the convention of PaLM, app. B"), among=conventions)
     return {
-        "mfu": Assumed(value=keys.number("expected_mfu", most=1), by="the file"),
+        "mfu": stated,
         "convention": cast(AttentionConvention, convention),
         "micro_batch_size": keys.integer("batch_size"),
         "gradient_accumulation_steps": keys.integer("gradient_accumulation_steps"),
     }
+
+
+def _calibrated(path: Path, values: Mapping[str, Any], hardware: Hardware) -> Mfu:
+    """Of this very model as the machine trains it: its optimizer's step shared by GPUs and accumulation steps."""
+    calibration = load_calibration(path)
+    check_gpu(calibration, values["gpu"], values["gpu_type"], hardware)
+    steps = values["num_gpus"] * values["gradient_accumulation_steps"]
+    shape = Shape(values["config"], values["seq_len"], values["micro_batch_size"], values["dtype"], 1 / steps)
+    return Calibrated(calibration).mfu(shape, values["peak_flops_per_s"], values["convention"])
 
 
 def _dataset(keys: Keys, _: Hardware) -> dict[str, Any]:

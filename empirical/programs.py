@@ -154,15 +154,11 @@ class LayerProgram:
 
     def phases(self) -> Iterator[str]:
         with torch.no_grad():
-            out = self._call(self.x)
+            out = self.call()
         yield "forward_transient"
         del out
         yield "released"
-        if self.setup.checkpointing == "full":
-            out = checkpoint(self._call, self.x, use_reentrant=False, preserve_rng_state=False)
-        else:
-            out = self._call(self.x)
-        out = _Sink.apply(out)
+        out = _Sink.apply(self.output())
         yield "saved"
         out.backward(torch.empty_like(out))
         yield "backward_peak"
@@ -171,6 +167,17 @@ class LayerProgram:
         """Ready to run again."""
         self.x.grad = None
         _reset_gradients(self.layer, self.setup)
+
+    def call(self) -> Tensor:
+        """The layer's output, saving what gradients need where they are on."""
+        return self._call(self.x)
+
+    def output(self) -> Tensor:
+        """The layer's output as in training, checkpointed if the setup says so."""
+        if self.setup.checkpointing == "none":
+            return self.call()
+        out: Tensor = checkpoint(self._call, self.x, use_reentrant=False, preserve_rng_state=False)
+        return out
 
     def _call(self, x: Tensor) -> Tensor:
         out: Tensor = self.layer(x, **self.arguments)

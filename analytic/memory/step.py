@@ -107,6 +107,12 @@ def step_events(spec: ModelSpec, implementation: Implementation, setup: Training
             yield from segment.events
 
 
+def allocated_bytes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> int:
+    """The sum of all tensors that forward and backward allocate, one after the other."""
+    segments = _passes(spec, implementation, setup)
+    return sum(s.count * sum(size_bytes for _, size_bytes in s.events if size_bytes > 0) for s in segments)
+
+
 def _sum(live: Live, more: Live, times: int, rest: Live | None = None) -> Live:
     result = Live(live)
     for key, size_bytes in more.items():

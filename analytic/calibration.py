@@ -1,0 +1,319 @@
+"""What was timed on a machine: raw facts in a typed, versioned file. Whatever is derived is derived when read."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from analytic.errors import FileError, PlannerError, UsageError
+from analytic.files import read_json_object
+from analytic.flops import AttentionConvention, layer_flops, training_flops
+from analytic.hardware import Hardware
+from analytic.hf import ModelConfig, parse
+from analytic.keys import Derived, Keys
+from analytic.spec import MAX_LAYERS, LayerSpec, MoeFfn
+from analytic.training import Precision, TrainingSetup
+
+SCHEMA = "trainmeter-calibration-1"
+MOST_BYTES = 10**15  # far above any device
+MOST_WORK = 10**18
+Part = Literal["forward", "forward_backward", "step"]
+Builder = Literal["transformers", "ours"]
+Routing = Literal["none", "balanced", "router"]
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What was timed.
+
+    Attributes:
+        part: of one layer a forward pass without gradients, or forward and backward with whatever the
+            setup recomputes; of a whole model a training step: both passes and the optimizer's.
+        layer: the layer's index; None for a whole model.
+        of_layers: how many the planned model has; more than `config` where depth was cut to fit.
+        built_by: whose layers. is_compiled: each layer by `torch.compile`.
+        routing: of tokens to experts: evenly in turn, or by the router itself with random weights.
+    """
+
+    config: ModelConfig
+    part: Part
+    layer: int | None
+    of_layers: int
+    setup: TrainingSetup
+    built_by: Builder = "transformers"
+    is_compiled: bool = False
+    routing: Routing = "none"
+
+    def __post_init__(self) -> None:
+        if (self.layer is None) != (self.part == "step"):
+            raise UsageError(f"part = {self.part!r}: a layer has its passes, a whole model its step")
+        if self.part == "step" and self.built_by == "ours":
+            raise UsageError("built_by = 'ours': whole models are those of transformers")
+        if self.layer is not None and not 0 <= self.layer < len(self.config.spec.layers):
+            raise UsageError(f"layer = {self.layer}: the model has {len(self.config.spec.layers)}")
+        if self.of_layers < len(self.config.spec.layers):
+            raise UsageError(f"of_layers = {self.of_layers}: the model has {len(self.config.spec.layers)}")
+        if (self.routing == "none") == any(isinstance(layer.ffn, MoeFfn) for layer in self.layers):
+            raise UsageError(f"routing = {self.routing!r}: expected none exactly where there are no experts")
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """The one layer, or all of them."""
+        return self.config.spec.layers if self.layer is None else (self.config.spec.layers[self.layer],)
+
+    def model_flops(self, convention: AttentionConvention = "full") -> int:
+        """FLOPs of an MFU: recomputation is not among them."""
+        setup, spec = self.setup, self.config.spec
+        if self.layer is None:
+            step = training_flops(spec, seq_len=setup.seq_len, batch_size=setup.micro_batch, convention=convention)
+            return step.model_flops
+        forward = layer_flops(self.layers[0], spec.hidden_size, setup.seq_len, convention).total * setup.micro_batch
+        return forward if self.part == "forward" else 3 * forward
+
+    @property
+    def label(self) -> str:
+        """One line that tells it from others."""
+        setup = self.setup
+        depth = len(self.config.spec.layers)
+        what = f"layer {self.layer}" if self.layer is not None else f"{depth} of {self.of_layers} layers"
+        options: list[str] = [setup.precision, setup.attention_kernel, self.built_by]
+        options += ["compiled"] if self.is_compiled else []
+        options += ["checkpointed"] if setup.checkpointing == "full" and self.part != "forward" else []
+        options += [f"{self.routing} routing"] if self.routing != "none" else []
+        shape = f"{setup.micro_batch} x {setup.seq_len}"
+        return f"{self.config.name} {what} {self.part.replace('_', '+')}, {shape}, {', '.join(options)}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "model": self.config.name,
+            "architecture": dict(self.config.raw),
+            "part": self.part,
+            "layer": self.layer,
+            "of_layers": self.of_layers,
+            "setup": asdict(self.setup),
+            "built_by": self.built_by,
+            "is_compiled": self.is_compiled,
+            "routing": self.routing,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One case, timed.
+
+    Attributes:
+        seconds: of one run, for every block of runs; empty where there is an error.
+        peak_bytes: the most requested of the allocator above what was live before; None if not read.
+        conditions: of the card as it ran, as the driver tells them; empty where it tells nothing.
+        error: why there are no seconds, such as memory that does not suffice.
+    """
+
+    case: Case
+    seconds: tuple[float, ...]
+    peak_bytes: int | None
+    time_utc: str
+    conditions: Mapping[str, str]
+    error: str = ""
+
+    @property
+    def median_seconds(self) -> float:
+        return statistics.median(self.seconds)
+
+    def flops_per_s(self, convention: AttentionConvention = "full") -> float:
+        """Model FLOPs per second."""
+        return self.case.model_flops(convention) / self.median_seconds
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "case": self.case.as_json(),
+            "seconds": list(self.seconds),
+            "peak_bytes": self.peak_bytes,
+            "time_utc": self.time_utc,
+            "conditions": dict(self.conditions),
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """What the card does at best: `work` FLOPs of a matrix product at a precision, or bytes read and written."""
+
+    kind: Literal["matmul", "copy"]
+    precision: Precision
+    work: int
+    seconds: tuple[float, ...]
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s, or bytes/s."""
+        return self.work / statistics.median(self.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What it was timed on. `device` is what torch calls the card, or `cpu`; `revision` that of this source."""
+
+    device: str
+    memory_bytes: int
+    versions: Mapping[str, str]
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """All that was timed on one device."""
+
+    name: str
+    machine: Machine
+    ceilings: tuple[Ceiling, ...]
+    readings: tuple[Reading, ...]
+
+    @property
+    def date(self) -> str:
+        """The day of the last reading, UTC."""
+        return max((reading.time_utc for reading in self.readings), default="")[:10]
+
+    def ceiling(self, kind: Literal["matmul", "copy"], precision: Precision) -> float | None:
+        """The best rate of a kind; a copy is the same at every precision."""
+        rates = [c.rate for c in self.ceilings if c.kind == kind and (kind == "copy" or c.precision == precision)]
+        return max(rates, default=None)
+
+    def peak(self, precision: Precision, hardware: Hardware) -> tuple[float, str] | None:
+        """FLOP/s that an MFU is a share of, and its origin: the published dense peak, else the measured ceiling."""
+        gpu = hardware.of_device(self.machine.device)
+        if gpu is not None and precision in gpu.peak_flops_per_s:
+            return float(gpu.peak(precision)), f"published dense peak of {gpu.key}"
+        measured = self.ceiling("matmul", precision)
+        return None if measured is None else (measured, f"best matrix product measured on {self.machine.device}")
+
+    def mfu(self, reading: Reading, hardware: Hardware) -> float | None:
+        """Model FLOPs, full attention, per second, as a share of `peak`; None where there is no peak."""
+        peak = self.peak(reading.case.setup.precision, hardware)
+        return None if peak is None else reading.flops_per_s() / peak[0]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "machine": asdict(self.machine),
+            "ceilings": [asdict(ceiling) for ceiling in self.ceilings],
+            "readings": [reading.as_json() for reading in self.readings],
+        }
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Read a calibration.
+
+    Raises:
+        FileError: of another schema, truncated, or with a fact that cannot be one; names path, entry and key.
+    """
+    raw = read_json_object(path)
+    if raw.get("schema") != SCHEMA:
+        raise FileError(f"{path}: schema = {raw.get('schema')!r}: expected {SCHEMA!r}")
+    try:
+        keys = Keys(raw)
+        _exactly(keys, ("schema", "machine", "ceilings", "readings"))
+        return Calibration(
+            name=path.name,
+            machine=_machine(keys.section("machine") or Keys({})),
+            ceilings=_each(keys, "ceilings", _ceiling),
+            readings=_each(keys, "readings", _reading),
+        )
+    except PlannerError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _exactly(keys: Keys, names: tuple[str, ...]) -> None:
+    keys.require(names, "calibration")
+    keys.allow(names)
+
+
+def _each(keys: Keys, name: str, read: Callable[[Keys], Item]) -> tuple[Item, ...]:
+    """Every object of a list; an error names its place."""
+    items = keys.config[name]
+    if type(items) is not list or any(type(item) is not dict for item in items):
+        keys.reject(name, items, "a list of objects")
+    result = []
+    for i, item in enumerate(items):
+        try:
+            result.append(read(Keys(item)))
+        except PlannerError as error:
+            raise FileError(f"{name}[{i}]: {error}") from None
+    return tuple(result)
+
+
+def _machine(keys: Keys) -> Machine:
+    _exactly(keys, ("device", "memory_bytes", "versions", "revision"))
+    return Machine(
+        device=keys.text("device"),
+        memory_bytes=keys.integer("memory_bytes", most=MOST_BYTES),
+        versions=_texts(keys, "versions"),
+        revision=keys.text("revision"),
+    )
+
+
+def _ceiling(keys: Keys) -> Ceiling:
+    _exactly(keys, ("kind", "precision", "work", "seconds"))
+    kind: Any = keys.text("kind", among=("matmul", "copy"))
+    precision: Any = keys.text("precision", among=get_args(Precision))
+    work = keys.integer("work", most=MOST_WORK)
+    return Ceiling(kind=kind, precision=precision, work=work, seconds=_seconds(keys, least=1))
+
+
+def _reading(keys: Keys) -> Reading:
+    _exactly(keys, ("case", "seconds", "peak_bytes", "time_utc", "conditions", "error"))
+    error = keys.text("error")
+    peak = None if keys.config["peak_bytes"] is None else keys.integer("peak_bytes", least=0, most=MOST_BYTES)
+    return Reading(
+        case=_case(keys.section("case") or Keys({})),
+        seconds=_seconds(keys, least=0 if error else 1),
+        peak_bytes=peak,
+        time_utc=keys.text("time_utc"),
+        conditions=_texts(keys, "conditions"),
+        error=error,
+    )
+
+
+def _case(keys: Keys) -> Case:
+    _exactly(keys, tuple(Case.__dataclass_fields__.keys() - {"config"} | {"model", "architecture"}))
+    part: Any = keys.text("part", among=get_args(Part))
+    built_by: Any = keys.text("built_by", among=get_args(Builder))
+    routing: Any = keys.text("routing", among=get_args(Routing))
+    architecture = keys.section("architecture") or Keys({})
+    return Case(
+        config=parse(Path(f"{keys.text('model')}.json"), Keys(architecture.config)),
+        part=part,
+        layer=None if keys.config["layer"] is None else keys.integer("layer", least=0, most=MAX_LAYERS),
+        of_layers=keys.integer("of_layers", most=MAX_LAYERS),
+        setup=_setup(keys.section("setup") or Keys({})),
+        built_by=built_by,
+        is_compiled=keys.flag("is_compiled", Derived(False, "required")),
+        routing=routing,
+    )
+
+
+def _setup(keys: Keys) -> TrainingSetup:
+    _exactly(keys, tuple(field.name for field in fields(TrainingSetup)))
+    for name in ("has_master_weights", "is_accumulating"):
+        keys.flag(name, Derived(False, "required"))
+    return TrainingSetup(**keys.config)
+
+
+def _seconds(keys: Keys, *, least: int) -> tuple[float, ...]:
+    values = keys.config["seconds"]
+    is_good = type(values) is list and all(type(v) in (int, float) and 0 < v < math.inf for v in values)
+    if not is_good or len(values) < least:
+        keys.reject("seconds", values, f"a list of {least} or more positive numbers")
+    return tuple(map(float, values))
+
+
+def _texts(keys: Keys, name: str) -> dict[str, str]:
+    value = keys.config[name]
+    if type(value) is not dict or any(type(text) is not str for text in value.values()):
+        keys.reject(name, value, "an object of strings")
+    return dict(value)

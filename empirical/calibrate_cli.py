@@ -1,0 +1,93 @@
+"""`trainmeter-calibrate`: time layers and models on this machine, into a file that plans are made with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from analytic import hf
+from analytic.calibration import Case, Reading
+from analytic.calibration_report import calibration_text
+from analytic.commandline import Parser, positive_integer, run
+from analytic.errors import UsageError
+from analytic.hardware import load_hardware
+from analytic.training import Precision
+
+if TYPE_CHECKING:
+    import argparse
+
+    import torch
+
+PROGRAM = "trainmeter-calibrate"
+
+
+def calibrate(argv: Sequence[str] | None = None) -> int:
+    """Time the cases asked for. Returns 0, or 2 on bad input; what was timed before an interrupt is on disk."""
+    return run(PROGRAM, lambda: _calibrate(argv))
+
+
+def _calibrate(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    shape = (args.seq_len, args.micro_batch, args.precision)
+    if not args.config and (args.compile or any(value is not None for value in shape)):
+        raise UsageError("--seq-len, --micro-batch, --precision, --compile: only with --config, for its cases")
+    configs = [hf.load(path) for path in args.config or ()]
+    from empirical import calibrate as measuring  # torch: only once the arguments are good
+    from empirical.machine import device_named, this_machine
+
+    device = device_named(args.device)
+    machine = this_machine(device)
+    begun = measuring.begin(args.out, machine, is_resumed=args.resume)
+    cases = list(
+        _cases_of(configs, args, device, machine.memory_bytes)
+        if configs
+        else measuring.default_cases(device, machine.memory_bytes)
+    )
+    made = measuring.calibrate(args.out, begun, cases, device, _tell)
+    sys.stdout.write(
+        json.dumps(made.as_json(), indent=2) + "\n" if args.json else calibration_text(made, load_hardware())
+    )
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="Time layers and training steps on this machine.")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="FILE", help="written whole after every case")
+    add("--resume", action="store_true", help="go on with that file: what it has is not timed again")
+    add("--config", type=Path, nargs="+", metavar="CONFIG", help="models; default: small to large, dense and MoE")
+    add("--seq-len", type=positive_integer, nargs="+", metavar="N", help="default: each config's own")
+    add("--micro-batch", type=positive_integer, nargs="+", metavar="N", help="sequences at a time; default: 1")
+    add("--precision", nargs="+", choices=get_args(Precision), help="default: bf16")
+    add("--compile", action="store_true", help="layers compiled, too")
+    add("--device", metavar="DEVICE", help="cuda (default where there is one) or cpu")
+    add("--json", action="store_true", help="the file's own object on stdout")
+    return parser
+
+
+def _cases_of(
+    configs: Sequence[hf.ModelConfig], args: argparse.Namespace, device: torch.device, memory_bytes: int
+) -> Iterator[Case]:
+    from empirical.calibrate import layer_cases, step_cases
+
+    for config in configs:
+        lengths = args.seq_len or [config.default_seq_len]
+        compiled = (False, True) if args.compile else (False,)
+        for seq_len, batch, precision, is_compiled in product(
+            lengths, args.micro_batch or [1], args.precision or ["bf16"], compiled
+        ):
+            yield from layer_cases(config, seq_len, batch, precision, is_compiled=is_compiled)
+            yield from step_cases(config, seq_len, batch, precision, memory_bytes, is_compiled=is_compiled)
+
+
+def _tell(reading: Reading) -> None:
+    from empirical.machine import warnings_of
+
+    outcome = reading.error or f"{reading.median_seconds:.6f} s"
+    print(f"{reading.case.label}: {outcome}", file=sys.stderr, flush=True)
+    for warning in warnings_of(reading.conditions):
+        print(f"  warning: {warning}", file=sys.stderr, flush=True)

@@ -1,0 +1,239 @@
+"""Seconds of a layer's passes and of a model's training step, and of the best that the device does.
+
+The same code on every device; only the clock differs: CUDA events between two synchronizations, or the wall
+clock. A clock is read around a block of runs, never within, and a block follows only on runs whose times
+have settled. Weights and inputs are random: on zeros a matrix product takes less power, and so less time.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from analytic.calibration import Case, Ceiling, Reading
+from analytic.memory.implementation import NotPredicted, implementation_of
+from analytic.memory.step import step_memory
+from analytic.spec import LayerRun
+from analytic.training import AttentionKernel, Precision
+from empirical.build import our_layer
+from empirical.memory import CpuAllocator, CudaAllocator
+from empirical.names import BY_FAMILY, OURS
+from empirical.programs import DTYPES, LayerProgram, StepProgram
+
+BLOCKS = 7
+BLOCK_SECONDS = 0.05
+MOST_RUNS = 50  # in a block
+STABLE_WITHIN = 0.05  # of each other: the last runs of a warm-up
+STABLE_RUNS = 3
+MOST_WARM_UPS = 20
+MATMUL_SIZES = {"cuda": (4096, 8192, 16384), "cpu": (512, 1024)}
+COPY_BYTES = {"cuda": 2**31, "cpu": 2**26}
+
+_BACKENDS: dict[AttentionKernel, SDPBackend] = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+
+
+def measure(case: Case, device: torch.device, conditions: Callable[[], dict[str, str]] = dict) -> Reading:
+    """Time one case. Memory or a kernel that the device lacks is a result, with no seconds.
+
+    Args:
+        conditions: reads clocks and the like; called right after the last block, while the card is warm.
+    """
+    seconds: tuple[float, ...] = ()
+    peak_bytes, error, found = None, "", {}
+    try:
+        with _attention(case):
+            seconds, peak_bytes = _measure(case, device)
+        found = conditions()
+    except torch.OutOfMemoryError as failure:
+        error = f"does not fit{_need(case)}: {_first_line(failure)}"
+    except RuntimeError as failure:  # a kernel that this device, shape or type does not have
+        error = f"does not run: {_first_line(failure)}"
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return Reading(
+        case=case,
+        seconds=seconds,
+        peak_bytes=peak_bytes,
+        time_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        conditions=found,
+        error=error,
+    )
+
+
+def _measure(case: Case, device: torch.device) -> tuple[tuple[float, ...], int]:
+    program = build(case, device)
+    allocator = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
+    phases = {"forward": ["forward_transient"], "forward_backward": ["saved", "backward_peak"]}.get(case.part)
+    bytes_by_phase = {phase.name: phase.peak_bytes for phase in allocator.measure(program).phases}
+    seconds = time_blocks(runner(program, case), device)
+    return seconds, max(bytes_by_phase[name] for name in phases or bytes_by_phase)
+
+
+def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:
+    """What is timed: weights and inputs random, experts routed as the case says, layers compiled if it says so."""
+    config, setup = case.config, case.setup
+    names = BY_FAMILY[config.read_as] if case.built_by == "transformers" else OURS
+    program: LayerProgram | StepProgram
+    if case.layer is None:
+        program = StepProgram.build(config, setup, device)
+        layers = list(program.model.get_submodule(names.layers_path))
+        randomize(program.model)
+        for ids in (program.inputs["input_ids"], program.inputs["labels"]):
+            ids.random_(config.spec.vocab_size)
+        for master, parameter in zip(program.masters, program.model.parameters(), strict=bool(program.masters)):
+            master.data.copy_(parameter)
+    else:
+        run = LayerRun(first=case.layer, count=1, layer=case.layers[0])
+        if case.built_by == "transformers":
+            program = LayerProgram.build(config, run, setup, device)
+        else:
+            attention: Any = "eager" if setup.attention_kernel == "eager" else "sdpa"
+            layer = our_layer(config, run, attention=attention, device=device, dtype=DTYPES[setup.precision]).train()
+            shape = (setup.micro_batch, setup.seq_len, config.spec.hidden_size)
+            x = torch.empty(shape, dtype=DTYPES[setup.precision], device=device, requires_grad=True)
+            program = LayerProgram(layer, x, {}, setup)
+        layers = [program.layer]
+        randomize(program.layer)
+        program.x.data.normal_()
+    for layer in layers:
+        if case.routing == "balanced":
+            _balance(layer)
+        if case.is_compiled:
+            layer.compile(dynamic=False)
+    return program
+
+
+def randomize(module: nn.Module) -> None:
+    """Matrices of the size that keeps activations near one, vectors of ones; rotary frequencies likewise random."""
+    with torch.no_grad():
+        for tensor in module.parameters():
+            tensor.fill_(1.0) if tensor.dim() < 2 else tensor.normal_(std=tensor.shape[-1] ** -0.5)
+        for name, buffer in module.named_buffers():
+            if name.endswith("inv_freq"):
+                buffer.uniform_()
+
+
+def _balance(layer: nn.Module) -> None:
+    """Every expert takes its turn, so that each gets the same number of tokens, whatever the router prefers."""
+    mlp: Any = layer.get_submodule("mlp")
+    if not hasattr(mlp, "gate"):  # a dense layer of a model that has experts in others
+        return
+    num_experts = mlp.gate.weight.shape[0]
+
+    def in_turn(_: nn.Module, __: Any, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        *kept, experts = output  # every router returns the chosen experts [T,k] last
+        turns = torch.arange(experts.numel(), device=experts.device) % num_experts
+        return (*kept, turns.view_as(experts).to(experts.dtype))
+
+    mlp.gate.register_forward_hook(in_turn)
+
+
+def runner(program: LayerProgram | StepProgram, case: Case) -> Callable[[], None]:
+    """One run of what the case times, ready to run again."""
+    if isinstance(program, StepProgram):
+        return lambda: _step(program)
+    layer = program
+    if case.part == "forward":
+        return lambda: _forward(layer)
+    gradient = torch.randn_like(layer.x)
+    return lambda: _forward_backward(layer, gradient)
+
+
+def _step(program: StepProgram) -> None:
+    for _ in program.phases():
+        pass
+    program.reset()
+
+
+def _forward(program: LayerProgram) -> None:
+    with torch.no_grad():
+        program.call()
+
+
+def _forward_backward(program: LayerProgram, gradient: Tensor) -> None:
+    program.output().backward(gradient)
+    program.reset()
+
+
+def _attention(case: Case) -> AbstractContextManager[None]:
+    """Our layers ask for any fused attention: this allows them one. `transformers` layers call theirs by name."""
+    backend = _BACKENDS.get(case.setup.attention_kernel)
+    return nullcontext() if backend is None or case.built_by == "transformers" else sdpa_kernel(backend)
+
+
+def time_blocks(run: Callable[[], object], device: torch.device) -> tuple[float, ...]:
+    """Seconds of one run, for every block of runs, once they have settled."""
+    once = _settle(run, device)
+    runs = max(1, min(MOST_RUNS, math.ceil(BLOCK_SECONDS / once)))
+    return tuple(_seconds(run, device, runs) for _ in range(BLOCKS))
+
+
+def _settle(run: Callable[[], object], device: torch.device) -> float:
+    """Run until the last runs take the same time, within 5%, or 20 have passed; the first is cold and not counted."""
+    _seconds(run, device, 1)
+    recent: list[float] = []
+    for _ in range(MOST_WARM_UPS):
+        recent = [*recent, _seconds(run, device, 1)][-STABLE_RUNS:]
+        if len(recent) == STABLE_RUNS and max(recent) <= (1 + STABLE_WITHIN) * min(recent):
+            break
+    return statistics.median(recent)
+
+
+def _seconds(run: Callable[[], object], device: torch.device, runs: int) -> float:
+    """Of one of several runs in a row."""
+    if device.type != "cuda":
+        begun = time.perf_counter()
+        for _ in range(runs):
+            run()
+        return (time.perf_counter() - begun) / runs
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    start.record()
+    for _ in range(runs):
+        run()
+    end.record()
+    torch.cuda.synchronize(device)
+    return start.elapsed_time(end) / 1e3 / runs
+
+
+def matmul_ceiling(precision: Precision, size: int, device: torch.device) -> Ceiling:
+    """A square matrix product: 2 n^3 FLOPs."""
+    a, b = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    out = torch.empty_like(a)
+    seconds = time_blocks(lambda: torch.mm(a, b, out=out), device)
+    return Ceiling(kind="matmul", precision=precision, work=2 * size**3, seconds=seconds)
+
+
+def copy_ceiling(device: torch.device) -> Ceiling:
+    """A copy within the device's memory: every byte is read and written."""
+    source = torch.randint(256, (COPY_BYTES[device.type],), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = time_blocks(lambda: target.copy_(source), device)
+    return Ceiling(kind="copy", precision="fp32", work=2 * source.numel(), seconds=seconds)
+
+
+def _need(case: Case) -> str:
+    """What the schedule says that a whole model takes, where there is one."""
+    implementation = implementation_of(case.config)
+    if case.layer is not None or isinstance(implementation, NotPredicted):
+        return ""
+    peak = step_memory(case.config.spec, implementation, case.setup).step_peak
+    return f", needs about {peak.total_bytes / 2**30:.1f} GiB"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
