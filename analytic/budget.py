@@ -15,6 +15,7 @@ from analytic.errors import UsageError
 from analytic.hardware import MOST_USD_PER_GPU_HOUR, Gpu, Hardware, Price
 from analytic.mfu import Mfu
 
+LEAST_USD_PER_GPU_HOUR = 1e-6
 MOST_USD = 1e15  # ten times what the world earns in a year
 SECONDS_PER_HOUR = 3600
 DEFAULT_DTYPE = "bf16"
@@ -155,9 +156,9 @@ def given_price(usd_per_gpu_hour: float) -> Price:
     Raises:
         UsageError: no price that an hour of a GPU could have.
     """
-    if not 0 < usd_per_gpu_hour <= MOST_USD_PER_GPU_HOUR:
+    if not LEAST_USD_PER_GPU_HOUR <= usd_per_gpu_hour <= MOST_USD_PER_GPU_HOUR:
         raise UsageError(
-            f"price = {usd_per_gpu_hour:g} USD per GPU-hour: expected a number above 0 and at most "
+            f"price = {usd_per_gpu_hour:g} USD per GPU-hour: expected a number from {LEAST_USD_PER_GPU_HOUR:g} to "
             f"{MOST_USD_PER_GPU_HOUR:g}"
         )
     return Price(usd_per_gpu_hour=usd_per_gpu_hour, vendor="given", date=None, source="given")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from analytic import hf, report
-from analytic.commandline import Parser, positive_integer, run
+from analytic.commandline import Parser, positive_integer, refuse, run
 from analytic.errors import UsageError
 from analytic.flops import AttentionConvention, Checkpointing
 from analytic.hf import ModelConfig
@@ -39,6 +39,7 @@ def _count(argv: Sequence[str] | None) -> int:
         mtp=args.mtp,
     )
     setup = _setup(args, config, workload)
+    refuse(args.reserve is not None and args.fits is None, "--reserve: expected only with --fits")
     if args.fits is not None:
         sys.stdout.write(_fits(config, setup, args))
         return 0
@@ -75,9 +76,7 @@ def _parser() -> Parser:
     memory.add_argument("--accumulating", action="store_true", help="gradients exist already; default: they are None")
     memory.add_argument("--rounding", type=int, choices=(1, 512), default=1, help="bytes the allocator rounds up to")
     memory.add_argument("--fits", metavar="GIB", help="what fits in so many GiB, or in a GPU given by name")
-    memory.add_argument(
-        "--reserve", type=_gib, default=RESERVE_BYTES, metavar="GIB", help="kept free; default: 2e9 bytes"
-    )
+    memory.add_argument("--reserve", type=_gib, metavar="GIB", help="with --fits: kept free; default: 2e9 bytes")
     return parser
 
 
@@ -97,10 +96,12 @@ def _setup(args: argparse.Namespace, config: ModelConfig, workload: Workload) ->
 
 def _fits(config: ModelConfig, setup: TrainingSetup, args: argparse.Namespace) -> str:
     memory_bytes = _memory_bytes(args.fits)
+    reserve_bytes = RESERVE_BYTES if args.reserve is None else args.reserve
     if args.json:
-        facts = fits_as_json(config, setup, memory_bytes=memory_bytes, reserve_bytes=args.reserve)
+        facts = fits_as_json(config, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
         return json.dumps(facts, indent=2) + "\n"
-    return fits_text(config, setup, memory_bytes=memory_bytes, reserve_bytes=args.reserve)
+    is_given = args.reserve is not None
+    return fits_text(config, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes, reserve_is_given=is_given)
 
 
 def _memory_bytes(text: str) -> int:

@@ -14,7 +14,10 @@ from analytic.spec import MAX_DIMENSION
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and whose options are spelled out."""
+
+    def __init__(self, *, prog: str, description: str | None) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
 
     def error(self, message: str) -> Never:
         raise UsageError(message)

@@ -7,6 +7,7 @@ from pathlib import Path
 from analytic.backward import plan_backward
 from analytic.budget import Market, compare, compute_from_usd
 from analytic.design import Family
+from analytic.errors import UsageError
 from analytic.files import configs_dir
 from analytic.hardware import load_hardware
 from analytic.mfu import Assumed
@@ -35,12 +36,16 @@ def get_optimal_N_D_from_cost(cost_budget: float) -> tuple[int, int, float, str]
     >>> get_optimal_N_D_from_cost(5e6)
     (47476210890, 1971513695914, 5.616e+23, 'A100')
     """
+    if type(cost_budget) not in (int, float):
+        raise UsageError(f"budget = {cost_budget!r}: expected a number of USD")
     market, law = exercise_market(), load_law(LAW)
     request = Request(
         budget_usd=cost_budget, market=market, law=law, family=Family(kind="dense", vocab_size=32_000, seq_len=4096)
     )
     compute = float(compute_from_usd(request.budget_usd, market.best))
     best = closed_form(law, compute)
+    if min(best.params, best.tokens) < 1:
+        raise UsageError("the budget does not pay for one parameter and one token")
     return round(best.params), round(best.tokens), compute, market.best.gpu.name
 
 

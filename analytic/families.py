@@ -28,6 +28,14 @@ from analytic.spec import (
     Routing,
 )
 
+# What `transformers` knows by name (modeling_rope_utils.py, activations.py); it fails on any other.
+ROTARY_TYPES = ("default", "dynamic", "linear", "llama3", "longrope", "proportional", "yarn")
+ACTIVATIONS = (
+    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
+    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2"),
+    *("relu6", "sigmoid", "silu", "swish", "tanh"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -103,12 +111,12 @@ def _numerics(keys: Keys, *, where: str, eps: float = 1e-6, theta: float = 10_00
     rope_type = "default"
     if scaling is not None:
         key = "rope_type" if "rope_type" in scaling.config else "type"
-        rope_type = scaling.text(key, Derived("default", "no rotary scaling named"))
+        rope_type = scaling.text(key, Derived("default", "no rotary scaling named"), among=ROTARY_TYPES)
     return Numerics(
         norm_eps=keys.number("rms_norm_eps", Derived(eps, where)),
         rope_theta=base.number("rope_theta", Derived(theta, where)),
         rope_type=rope_type,
-        activation=keys.text("hidden_act", Derived("silu", where)),
+        activation=keys.text("hidden_act", Derived("silu", where), among=ACTIVATIONS),
         **more,
     )
 
@@ -249,7 +257,7 @@ def _deepseek_layers(keys: Keys, attention: Attention, dense: FeedForward, moe: 
     """The first layers dense, the rest MoE; `transformers` ignores `moe_layer_freq`, so another is refused."""
     keys.must_be("moe_layer_freq", 1, "transformers builds every layer after the dense ones as MoE")
     num_layers = _num_layers(keys)
-    num_dense = keys.integer("first_k_dense_replace", least=0, most=MAX_LAYERS)
+    num_dense = keys.integer("first_k_dense_replace", least=0, most=num_layers)
     return [LayerSpec(attention=attention, ffn=dense if i < num_dense else moe) for i in range(num_layers)]
 
 
@@ -349,7 +357,7 @@ def _gpt2(keys: Keys) -> tuple[ModelSpec, Numerics]:
     )
     return spec, Numerics(
         norm_eps=keys.number("layer_norm_epsilon", Derived(1e-5, where)),
-        activation=keys.text("activation_function", Derived("gelu_new", where)),
+        activation=keys.text("activation_function", Derived("gelu_new", where), among=ACTIVATIONS),
     )
 
 

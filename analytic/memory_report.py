@@ -12,7 +12,7 @@ from analytic.memory.layer import LayerMemory, layer_memory
 from analytic.memory.peaks import Peak
 from analytic.memory.step import step_memory
 from analytic.report import figure, gib_text, table
-from analytic.spec import ModelSpec
+from analytic.spec import MAX_DIMENSION, ModelSpec
 from analytic.training import TrainingSetup
 
 LARGEST_TENSORS = 6
@@ -20,7 +20,7 @@ LARGEST_TENSORS = 6
 
 def memory_text(config: ModelConfig, setup: TrainingSetup) -> str:
     """Every kind of layer, and a training step with the moment of its peak; or why there is no prediction."""
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
         return f"memory: {implementation.reason}\n"
     lines = [f"memory, predicted for {implementation.name}", f"  {setup_text(setup)}", ""]
@@ -32,17 +32,20 @@ def memory_text(config: ModelConfig, setup: TrainingSetup) -> str:
     return "\n".join(lines)
 
 
-def fits_text(config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, reserve_bytes: int) -> str:
+def fits_text(
+    config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, reserve_bytes: int, reserve_is_given: bool
+) -> str:
     """The largest micro-batch and the longest sequence, without and with checkpointing.
 
     Raises:
         UsageError: a reserve that leaves nothing of the memory.
     """
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, MAX_DIMENSION)  # of any length that may be tried
     if isinstance(implementation, NotPredicted):
         return f"memory: {implementation.reason}\n"
     found = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
-    title = f"what fits in {gib_text(memory_bytes)}, {gib_text(reserve_bytes)} of it kept free (assumed)"
+    source = "given" if reserve_is_given else "assumed"
+    title = f"what fits in {gib_text(memory_bytes)}, {gib_text(reserve_bytes)} of it kept free ({source})"
     batch, length = f"micro-batch at {setup.seq_len:,} tokens", f"sequence at micro-batch {setup.micro_batch:,}"
     rows = [("  checkpointing", f"largest {batch}", f"longest {length}"), *map(_fit, found)]
     asked = setup_text(setup).replace(f", checkpointing {setup.checkpointing}", "")

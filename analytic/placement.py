@@ -79,7 +79,7 @@ def place(
     """Put a training step on GPUs: 16-bit parameters, fp32 master weights, AdamW, accumulated gradients."""
     if dtype not in ("bf16", "fp16"):
         return NotPredicted(f"no memory schedule of training in {dtype}")
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, seq_len)
     if isinstance(implementation, NotPredicted):
         return implementation
     setup = planned_setup(seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")

@@ -53,7 +53,7 @@ TERMS = tuple(Work.__dataclass_fields__)
 
 def work_of(case: Case, optimizer_share: float = 1) -> Work | NotPredicted:
     """What a case executes, with a share of the optimizer's step; or why that cannot be told: no memory schedule."""
-    implementation = implementation_of(case.config)
+    implementation = implementation_of(case.config, case.setup.seq_len)
     if isinstance(implementation, NotPredicted):
         return implementation
     setup, spec = case.setup, case.config.spec

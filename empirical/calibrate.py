@@ -14,9 +14,9 @@ from analytic.errors import FileError
 from analytic.files import configs_dir, write_json
 from analytic.hf import ModelConfig, load, parse
 from analytic.keys import Keys
+from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
-from analytic.placement import RESERVE_BYTES
 from analytic.spec import MoeFfn
 from analytic.training import AttentionKernel, Precision, TrainingSetup
 from empirical.machine import conditions
@@ -147,7 +147,7 @@ def _setup(seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetu
 
 
 def _depths(config: ModelConfig, setup: TrainingSetup, memory_bytes: int) -> tuple[int, ...]:
-    spec, implementation = config.spec, implementation_of(config)
+    spec, implementation = config.spec, implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
         return (len(spec.layers),)
     if step_memory(spec, implementation, setup).step_peak.total_bytes <= memory_bytes - RESERVE_BYTES:

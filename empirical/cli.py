@@ -6,6 +6,7 @@ torch takes seconds to import: it comes after the arguments and the files have b
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -43,6 +44,8 @@ def _verify(argv: Sequence[str] | None) -> int:
     from empirical.versions import versions
 
     device = _probe_device(args.probe)
+    if device is not None and not os.access(args.probe_out.parent, os.W_OK):
+        raise UsageError(f"--probe-out {args.probe_out}: its folder is not one that can be written to")
     with _progress() as progress:
         task = progress.add_task("formulas against witnesses", total=len(jobs))
 

@@ -33,6 +33,7 @@ from empirical.experts import Experts
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
+    "swish": F.silu,
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_new": functools.partial(F.gelu, approximate="tanh"),

@@ -97,7 +97,7 @@ def _told(change: Change) -> str:
 
 def memory_checks(config: ModelConfig, setup: TrainingSetup) -> Iterator[Check]:
     """Every layer kind and the whole step, schedule against tracker; nothing where there is no schedule."""
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
         return
     heads = {run.layer: run for run in reversed(config.spec.runs)}

@@ -64,7 +64,7 @@ def measured_memory(
 
     Nothing for a model without a memory schedule.
     """
-    if isinstance(implementation_of(config), NotPredicted):
+    if isinstance(implementation_of(config, seq_len), NotPredicted):
         return
     backend: Backend = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
     run = config.spec.runs[-1]
@@ -81,21 +81,21 @@ def _tried(setup: TrainingSetup, measure: Callable[[], Iterable[MeasuredPeak]]) 
     """What was measured, or a row that says why it could not be: the next measurement goes on."""
     try:
         return list(measure())
-    except RuntimeError as error:
+    except Exception as error:  # whatever a library refuses, the next measurement goes on
         return [MeasuredPeak(implementation="-", setup=setup, subject="-", quantity=why(error), measured_bytes=0)]
 
 
-def why(error: RuntimeError) -> str:
-    """An error of torch as an answer, on one line."""
+def why(error: Exception) -> str:
+    """An error as an answer, on one line."""
     verdict = "does not fit" if isinstance(error, torch.OutOfMemoryError) else "cannot run"
-    return f"{verdict}: {str(error).splitlines()[0]}"
+    return f"{verdict}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
 def measure_layer(
     config: ModelConfig, run: LayerRun, setup: TrainingSetup, backend: Backend
 ) -> tuple[MeasuredPeak, MeasuredPeak]:
     """Forward without gradients, and backward, of a layer with a schedule."""
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, setup.seq_len)
     assert not isinstance(implementation, NotPredicted)
     memory = layer_memory(run.layer, config.spec.hidden_size, implementation, setup)
     measured = backend.measure(LayerProgram.build(config, run, setup, backend.device))
@@ -122,7 +122,7 @@ def measure_our_layer(
 
 def measure_step(config: ModelConfig, setup: TrainingSetup, backend: Backend) -> Iterator[MeasuredPeak]:
     """A whole training step, above what is live before it; nothing where it would not fit the device."""
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, setup.seq_len)
     assert not isinstance(implementation, NotPredicted)
     memory = step_memory(config.spec, implementation, setup)
     if memory.step_peak.total_bytes > _available_bytes(backend.device):

@@ -100,7 +100,7 @@ def probe_layer(
         measured = _measure(layer, x, steps)
         del layer, x
         memory = tuple(measured_memory(config, seq_len, device))
-    except RuntimeError as error:
+    except Exception as error:  # whatever a library refuses, the other models go on
         nothing: dict[str, Any] = {"base_bytes": 0, "forward_peak_bytes": 0, "step_peak_bytes": 0, "step_seconds": ()}
         return Probe(**facts, **nothing, error=why(error))
     return Probe(**facts, **measured, memory=memory)

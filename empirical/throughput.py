@@ -228,7 +228,7 @@ def copy_ceiling(device: torch.device) -> Ceiling:
 
 def _need(case: Case) -> str:
     """What the schedule says that a whole model takes, where there is one."""
-    implementation = implementation_of(case.config)
+    implementation = implementation_of(case.config, case.setup.seq_len)
     if case.layer is not None or isinstance(implementation, NotPredicted):
         return ""
     peak = step_memory(case.config.spec, implementation, case.setup).step_peak

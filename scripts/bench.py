@@ -6,14 +6,21 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analytic.commandline import Parser, positive_integer, run
 from analytic.design import Family, frontier, shapes
-from analytic.files import model_config_paths
+from analytic.files import configs_dir, model_config_paths
+from analytic.hf import load
+from analytic.memory.implementation import Implementation, implementation_of
+from analytic.memory.layer import layer_memory
+from analytic.memory.step import step_memory
 from analytic.report import table
+from analytic.training import TrainingSetup
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +55,26 @@ def _search(repeats: int) -> dict[str, object]:
     }
 
 
+def _schedules(repeats: int) -> Iterator[dict[str, object]]:
+    """One layer's memory schedule, and that of a training step of Llama-3.1-405B's 126 layers, in this process."""
+    config = load(configs_dir() / "models" / "llama-3.1-405b.json")
+    setup = TrainingSetup(seq_len=4096, checkpointing="full")
+    implementation = implementation_of(config, setup.seq_len)
+    assert isinstance(implementation, Implementation)
+    spec = config.spec
+    layer = partial(layer_memory, spec.layers[0], spec.hidden_size, implementation, setup)
+    for name, run_once in (
+        ("memory schedule of a layer, all five figures", layer),
+        ("memory schedule of a step of 126 layers", partial(step_memory, spec, implementation, setup)),
+    ):
+        seconds = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            run_once()
+            seconds.append(time.perf_counter() - begun)
+        yield {"what": name, "median_s": statistics.median(seconds)}
+
+
 def _arguments() -> argparse.Namespace:
     parser = Parser(prog="bench", description=__doc__)
     parser.add_argument("--repeats", type=positive_integer, default=5, metavar="N")
@@ -66,6 +93,7 @@ def main() -> int:
     rows += [
         _timed("plan.py on 5 million USD", args.repeats, "scripts/plan.py", "--budget", "5e6"),
         _search(args.repeats),
+        *_schedules(args.repeats),
     ]
     if not args.skip_verify:
         models = len(model_config_paths())
@@ -80,7 +108,7 @@ def main() -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
-        text = [(str(row["what"]), f"{row['median_s']:.3f} s", f"{row['ratio']:.1f} x") for row in rows]
+        text = [(str(row["what"]), f"{row['median_s']:.4f} s", f"{row['ratio']:.2f} x") for row in rows]
         print("\n".join(table([("", "median", "of the baseline"), *text])))
     return 0
 

@@ -70,7 +70,7 @@ SMALL_DEEPSEEK_V2 = SMALL_DEEPSEEK_V3 | {"model_type": "deepseek_v2", "q_lora_ra
 
 def predicted(config: ModelConfig) -> Implementation:
     """The implementation of a configuration that has a schedule."""
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, 1)
     assert isinstance(implementation, Implementation), implementation
     return implementation
 

@@ -145,6 +145,24 @@ def test_what_fits_is_answered_for_gib_and_for_a_gpu_by_name(capsys: pytest.Capt
         assert (facts["memory"]["step"]["peak"] <= 80 * 10**9 - answers[0]["reserve_bytes"]) is fits
 
 
+def test_a_sequence_as_long_as_the_window_has_no_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    """From there on `transformers` hands attention a mask, and the fused kernels take none."""
+    mistral = str(configs_dir() / "models" / "mistral-7b-v0.1.json")
+    assert counted(capsys, mistral, "--seq-len", "4095")["memory"]["implementation"] is not None
+    memory = counted(capsys, mistral, "--seq-len", "4096")["memory"]
+    assert memory["implementation"] is None
+    assert "sliding window" in memory["reason"]
+    assert cli.count([mistral, "--seq-len", "64", "--fits", "80"]) == 0  # what fits may be longer than the window
+    assert "sliding window" in capsys.readouterr().out
+
+
+def test_a_reserve_is_assumed_unless_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.count([LLAMA_1B, "--fits", "80"]) == 0
+    assert "kept free (assumed)" in capsys.readouterr().out
+    assert cli.count([LLAMA_1B, "--fits", "80", "--reserve", "4"]) == 0
+    assert "4.00 GiB of it kept free (given)" in capsys.readouterr().out
+
+
 def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.count([str(configs_dir() / "models" / "kimi-k2.json")]) == 0
     assert "model_type kimi_k2 read as deepseek_v3" in capsys.readouterr().out
@@ -167,6 +185,8 @@ def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) 
         ([LLAMA_7B, "--fits", "h999"], "expected a number of GiB or a GPU: no GPU 'h999'"),
         ([LLAMA_7B, "--fits", "-1"], "expected a number of GiB or a GPU"),
         ([LLAMA_7B, "--fits", "2", "--reserve", "3"], "reserve of 3221225472 bytes: expected less than"),
+        ([LLAMA_7B, "--reserve", "1"], "--reserve: expected only with --fits"),
+        ([LLAMA_7B, "--seq", "8"], "unrecognized arguments: --seq 8"),
         ([LLAMA_7B, "--reserve", "x"], "'x': expected a number of GiB"),
         ([LLAMA_7B, "--dtype", "fp8"], "invalid choice: 'fp8'"),
         ([LLAMA_7B, "--dtype", "fp32", "--attention-kernel", "flash"], "expected eager with fp32"),

@@ -110,7 +110,10 @@ def test_verify_writes_the_raw_facts(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_probe_that_cannot_be_written_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_probe_that_could_not_be_written_is_refused_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "verify_all", lambda *args: pytest.fail("it has begun"))
     config, out = tmp_path / "config.json", tmp_path / "nowhere" / "probe.json"
     config.write_text(json.dumps(LLAMA))
     assert cli.verify([str(config), "--seq-len", "8", "--probe", "cpu", "--probe-out", str(out)]) == 2

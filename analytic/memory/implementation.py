@@ -61,8 +61,15 @@ class Context:
     position_ids: Tensor | None = None
 
 
-def implementation_of(config: ModelConfig) -> Implementation | NotPredicted:
-    """The implementation that a configuration names, if its memory is described here."""
+def implementation_of(config: ModelConfig, seq_len: int) -> Implementation | NotPredicted:
+    """The implementation that a configuration names, if its memory is described here for sequences of that length.
+
+    From the length of a sliding window on, `transformers` hands attention a mask, which the fused kernels
+    described here do not take.
+    """
+    windows = [layer.attention.sliding_window for layer in set(config.spec.layers)]
+    if any(window is not None and seq_len >= window for window in windows):
+        return NotPredicted(f"no memory schedule for sequences as long as a sliding window ({seq_len} tokens)")
     reason = _why_not(config)
     if reason is not None:
         return NotPredicted(reason)

@@ -13,7 +13,7 @@ from analytic.memory.layer import LayerMemory, layer_memory
 from analytic.memory.peaks import Peak
 from analytic.memory.step import StepMemory, step_memory
 from analytic.params import layer_params
-from analytic.spec import LayerRun
+from analytic.spec import MAX_DIMENSION, LayerRun
 from analytic.training import TrainingSetup
 
 
@@ -37,7 +37,7 @@ class LayerForward:
 
 def layer_forward(config: ModelConfig, run: LayerRun, setup: TrainingSetup) -> LayerForward | NotPredicted:
     """The figure for the layers of `run`: nothing is saved, as under checkpointing."""
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
         return implementation
     hidden_size = config.spec.hidden_size
@@ -58,7 +58,7 @@ def memory_as_json(config: ModelConfig, setup: TrainingSetup) -> dict[str, Any]:
     `layers` has every kind of layer, by the first run of it; `layer` is the last of them: in a model that
     begins with dense layers, the one with experts.
     """
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
         return {"implementation": None, "reason": implementation.reason, "setup": asdict(setup)}
     spec = config.spec
@@ -83,7 +83,7 @@ def fits_as_json(config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int
     Raises:
         UsageError: a reserve that leaves nothing of the memory.
     """
-    implementation = implementation_of(config)
+    implementation = implementation_of(config, MAX_DIMENSION)  # of any length that may be tried
     if isinstance(implementation, NotPredicted):
         return {"implementation": None, "reason": implementation.reason, "setup": asdict(setup)}
     found = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
