@@ -26,7 +26,7 @@ class Measured:
 
     @property
     def origin(self) -> str:
-        gpus = f"{self.num_gpus} GPU{'s' if self.num_gpus > 1 else ''}"
+        gpus = _devices(self.gpu, self.num_gpus)
         return f"measured ({self.gpu}, {self.date}, {gpus}, {self.kernel}, {self.convention} attention{self.note})"
 
 
@@ -60,7 +60,7 @@ class Predicted:
     def origin(self) -> str:
         apart = f"x{self.distance:.2f} in {self.dimension}" if self.distance > 1 else "the same size"
         return (
-            f"predicted from {self.file} ({self.gpu}, {self.date}, 1 GPU, {self.kernel}, {self.convention} attention; "
+            f"predicted from {self.file} ({self.gpu}, {self.date}, {_devices(self.gpu, self.num_gpus)}, {self.kernel}, {self.convention} attention; "
             f"nearest case {self.nearest}: {apart}; leave-one-out error median {self.median_error:.1%}, "
             f"worst {self.worst_error:.1%})"
         )
@@ -106,6 +106,10 @@ class Assumed:
 
 
 Mfu = Measured | Predicted | Published | Assumed
+
+
+def _devices(device: str, count: int) -> str:
+    return f"{count} {'CPU' if device == 'cpu' else 'GPU'}{'s' if count > 1 else ''}"
 
 
 def without_communication(mfu: Mfu, num_gpus: int | None) -> bool:
