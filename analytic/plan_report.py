@@ -11,6 +11,7 @@ from analytic.claims import Run, headline, implied_mfus
 from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.mfu import without_communication
+from analytic.params import ParameterCounts
 from analytic.placement import Placement
 from analytic.plan import BAND_NATS, MOE_APPROXIMATION, Plan, Schedule
 from analytic.report import flops_text, gib_text, params_text, table
@@ -70,6 +71,8 @@ def claim_text(run: Run, published: Sequence[Run]) -> str:
     among = ", ".join(f"{name} {_percent(mfu)}" for name, mfu in ranked)
     lines += ["", *table([header, *rows], left=4), "", _row("among published runs", among)]
     lines.append(_row("", f"{sum(mfu > own for _, mfu in ranked) + 1} of {len(ranked)}; bf16 peak, full attention"))
+    if any(i.mfu > 1 for i in implied_mfus(run)):
+        lines.append(_row("above 100%", "impossible: tokens, hours, GPU or architecture cannot all be right"))
     if run.stated_mfu:
         lines.append(_row("MFU stated by the source", run.stated_mfu))
     if run.excludes:
@@ -151,6 +154,11 @@ def _time(schedule: Schedule) -> str:
     return f"{float(schedule.days):,.2f} days on {schedule.num_gpus:,} GPUs"
 
 
+def _n(params: ParameterCounts) -> str:
+    """What N stands for where a law or 6 N D takes it: the active parameters of a model that has others."""
+    return "N" if params.active == params.total else "N_active"
+
+
 def _model(plan: Plan) -> list[str]:
     outcome, family, params = plan.outcome, plan.family, plan.params
     layer, tokens = outcome.candidate.layer, outcome.tokens
@@ -165,15 +173,15 @@ def _model(plan: Plan) -> list[str]:
         _row("architecture", _shape(plan.spec)),
         _row("", f"vocabulary {family.padded_vocab_size:,}, {padding} of it padding; {layer.kind}{tied}"),
         _row("", f"width / depth = {plan.spec.hidden_size / len(plan.spec.layers):.1f}, {DEPTH_SOURCE}"),
-        _row("", f"N {off * 100:+.2f}% from the optimum{reason}"),
+        _row("", f"{_n(params)} {off * 100:+.2f}% from the optimum{reason}"),
         _row("N, parameters", f"{params.total:,} ({params_text(params.total)}), from the formula"),
     ]
     if params.active != params.total:
         lines.append(_row("  active per token", f"{params.active:,} ({params_text(params.active)})"))
     lines += [
         _row("FLOPs per token, training", f"{per_token:,}, from the formula: {family.convention} attention"),
-        _row("  6 N", f"{6 * params.active:,}: {_off(Fraction(6 * params.active, per_token))}"),
-        _row("D, tokens", f"{tokens:,} ({params_text(tokens)}), D/N = {tokens / params.active:.2f}"),
+        _row(f"  6 {_n(params)}", f"{6 * params.active:,}: {_off(Fraction(6 * params.active, per_token))}"),
+        _row("D, tokens", f"{tokens:,} ({params_text(tokens)}), D/{_n(params)} = {tokens / params.active:.2f}"),
         _row("loss", f"{outcome.loss:.6f} nats per token, predicted by {plan.request.law.name}"),
     ]
     if plan.epochs is not None:
@@ -224,7 +232,7 @@ def _fit(placement: Placement | NotPredicted) -> list[str]:
 
 def _hanging(plan: Plan) -> list[str]:
     s, best = plan.sensitivity, plan.sensitivity.best_of_family
-    header = ("what the answer hangs on", "N", "D", "loss")
+    header = ("what the answer hangs on", _n(plan.params), "D", "loss")
     rows = [
         ("this plan's architecture", *_figures(plan.outcome.candidate.params, plan.outcome.tokens, plan.outcome.loss)),
         ("optimum, exact FLOPs", *_allocation(plan.optimum)),
@@ -293,7 +301,7 @@ def _training(plan: BackwardPlan) -> list[str]:
         lines.append(_row("  active per token", f"{plan.params.active:,} ({params_text(plan.params.active)})"))
     lines += [
         _row("FLOPs per token, training", f"{per_token:,}, from the formula: {setup.convention} attention"),
-        _row("  6 N", f"{6 * plan.params.active:,}: {_off(1 + plan.six_nd_error)}"),
+        _row(f"  6 {_n(plan.params)}", f"{6 * plan.params.active:,}: {_off(1 + plan.six_nd_error)}"),
         *(
             _row(f"D affordable, {convention} attention", f"{tokens:,} ({params_text(tokens)})")
             for convention, tokens in plan.affordable_tokens.items()
@@ -302,10 +310,10 @@ def _training(plan: BackwardPlan) -> list[str]:
     clipped = f", clipped: {setup.dataset_tokens:,} x {setup.max_epochs:g} epochs is all there is"
     lines += [
         _row("D, tokens", f"{plan.tokens:,}{clipped if plan.dataset_limited else ''}"),
-        _row("D/N", f"{plan.tokens / plan.params.active:.2f}"),
+        _row(f"D/{_n(plan.params)}", f"{plan.tokens / plan.params.active:.2f}"),
         _row("epochs", f"{plan.epochs:.4f} over {setup.dataset_tokens:,} tokens, at most {setup.max_epochs:g}"),
         *_worth(setup.law, plan.tokens, setup.dataset_tokens),
-        _row("6 N D", f"{_si(plan.six_nd_flops)}, against {_si(plan.used_flops)} exactly"),
+        _row(f"6 {_n(plan.params)} D", f"{_si(plan.six_nd_flops)}, against {_si(plan.used_flops)} exactly"),
         _row("loss", f"{plan.loss:.6f} nats per token, predicted by {setup.law.name}"),
         _row("global batch", f"{setup.tokens_per_step:,} tokens, {plan.steps:,} optimizer steps"),
     ]
