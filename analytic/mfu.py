@@ -60,7 +60,8 @@ class Predicted:
     def origin(self) -> str:
         apart = f"x{self.distance:.2f} in {self.dimension}" if self.distance > 1 else "the same size"
         return (
-            f"predicted from {self.file} ({self.gpu}, {self.date}, {_devices(self.gpu, self.num_gpus)}, {self.kernel}, {self.convention} attention; "
+            f"predicted from {self.file} ({self.gpu}, {self.date}, {_devices(self.gpu, self.num_gpus)}, "
+            f"{self.kernel}, {self.convention} attention; "
             f"nearest case {self.nearest}: {apart}; leave-one-out error median {self.median_error:.1%}, "
             f"worst {self.worst_error:.1%})"
         )
