@@ -257,7 +257,7 @@ def _deepseek_layers(keys: Keys, attention: Attention, dense: FeedForward, moe: 
     """The first layers dense, the rest MoE; `transformers` ignores `moe_layer_freq`, so another is refused."""
     keys.must_be("moe_layer_freq", 1, "transformers builds every layer after the dense ones as MoE")
     num_layers = _num_layers(keys)
-    num_dense = keys.integer("first_k_dense_replace", least=0, most=num_layers)
+    num_dense = keys.integer("first_k_dense_replace", least=0, most=MAX_LAYERS)
     return [LayerSpec(attention=attention, ffn=dense if i < num_dense else moe) for i in range(num_layers)]
 
 

@@ -71,7 +71,6 @@ BAD_KEYS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LLAMA, {"hidden_act": 3}, "hidden_act = 3: expected one of gelu"),
     (LLAMA, {"hidden_act": "nonsense"}, "hidden_act = 'nonsense': expected one of gelu"),
     (LLAMA, {"rope_scaling": {"rope_type": "nonsense"}}, "rope_type = 'nonsense': expected one of default"),
-    (V3, {"first_k_dense_replace": 9}, "first_k_dense_replace = 9: expected an integer from 0 to 3"),
     (GPT2, {"activation_function": "nonsense"}, "activation_function = 'nonsense': expected one of gelu"),
     (LLAMA, {"max_position_embeddings": "4k"}, "max_position_embeddings = '4k': expected an integer"),
     (LLAMA, {"model_type": "bert"}, "model_type = 'bert': expected one of"),
