@@ -124,7 +124,8 @@ def _on(device: Device) -> Iterator[None]:
 def experts_implementation(spec: ModelSpec, dtype: torch.dtype) -> Literal["grouped_mm", "batched_mm"]:
     """The `transformers` default, or where it cannot align the widths the kind that gathers weights."""
     widths = [spec.hidden_size]
-    widths += [run.layer.ffn.expert_intermediate_size for run in spec.runs if isinstance(run.layer.ffn, MoeFfn)]
+    networks = (layer.ffn for layer in {*spec.layers, *spec.mtp_layers})
+    widths += [ffn.expert_intermediate_size for ffn in networks if isinstance(ffn, MoeFfn)]
     return "grouped_mm" if all(grouped_mm_takes(width, dtype) for width in widths) else "batched_mm"
 
 
