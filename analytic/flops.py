@@ -20,9 +20,10 @@ from analytic.breakdown import Breakdown
 from analytic.params import (
     attention_matrices,
     dense_matrices,
+    embedding_matrices,
     expert_matrices,
 )
-from analytic.spec import Attention, DenseFfn, FeedForward, LayerSpec, ModelSpec, MoeFfn
+from analytic.spec import Attention, DenseFfn, FeedForward, LayerSpec, ModelSpec, MoeFfn, NormSlot
 
 AttentionConvention = Literal["full", "causal", "half"]
 Checkpointing = Literal["none", "full"]
@@ -100,7 +101,8 @@ def ffn_flops(f: FeedForward, hidden_size: int, tokens: int) -> Breakdown:
             return _products(dense_matrices(f, hidden_size), tokens)
         case MoeFfn():
             visited = sum(expert_matrices(f, hidden_size, f.num_experts_per_token).values())
-            result = _products({"gate": hidden_size * f.num_experts, "experts": visited}, tokens)
+            gate = {"shared_expert_gate": hidden_size} if f.shared_gate else {}
+            result = _products({"gate": hidden_size * f.num_experts, "experts": visited} | gate, tokens)
             if f.shared is not None:
                 result += ffn_flops(f.shared, hidden_size, tokens).under("shared_experts")
             return result
@@ -122,13 +124,13 @@ def forward_flops(
     for run in spec.runs:
         one = layer_flops(run.layer, spec.hidden_size, seq_len, convention)
         total += one.times(run.count).under(f"layers.{run.label}")
-    total += head_flops(spec, seq_len)
+    total += head_flops(spec, seq_len) + _products(embedding_matrices(spec), seq_len)
     return total + mtp_flops(spec, seq_len, convention) if mtp else total
 
 
 def head_flops(spec: ModelSpec, seq_len: int) -> Breakdown:
     """The output head, tied or not: logits of every position."""
-    return _products({"lm_head": spec.hidden_size * spec.vocab_size}, seq_len)
+    return _products({"lm_head": spec.embedding_width * spec.vocab_size}, seq_len)
 
 
 def mtp_flops(spec: ModelSpec, seq_len: int, convention: AttentionConvention = "full") -> Breakdown:
@@ -176,9 +178,10 @@ def last_projection_flops(layer: LayerSpec, forward: Breakdown) -> int:
     """FLOPs of the layer's closing projection where nothing after it is saved for backward, else 0.
 
     A routed expert's output is multiplied by its router weight, and a dropout keeps its mask: both
-    come after the projection, so that recomputation must run it. The residual addition saves nothing.
+    come after the projection, so that recomputation must run it, and so does a norm. The residual
+    addition saves nothing.
     """
-    if layer.residual_dropout:
+    if layer.residual_dropout or NormSlot.AFTER_FFN in layer.norm_slots:
         return 0
     match layer.ffn:
         case DenseFfn():

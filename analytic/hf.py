@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analytic.errors import PlannerError, SpecError, UnsupportedModelError
-from analytic.families import FAMILIES, SAME_WEIGHTS_AS
+from analytic.families import FAMILIES, SAME_WEIGHTS_AS, Family
 from analytic.files import read_json_object
 from analytic.keys import Derived, Keys
 from analytic.params import model_params
@@ -29,9 +29,10 @@ class ModelConfig:
         name: for print; the file's name, or its folder's for a file called config.json.
         model_type: as the file states it; `read_as` is the family whose parser read it.
         transformers_class: the `transformers` class that the counts are for.
+        notes: what a reader must know of how the file was read.
         default_seq_len, seq_len_source: the sequence length where none is given, and why that one.
         derived: what each absent key was taken to be, with its source.
-        raw: the file's own keys, for building the same model in `transformers`.
+        raw: the keys that were read, for building the same model in `transformers`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelConfig:
     model_type: str
     read_as: str
     transformers_class: str
+    notes: tuple[str, ...]
     spec: ModelSpec
     numerics: Numerics
     default_seq_len: int
@@ -65,17 +67,32 @@ def load(path: Path) -> ModelConfig:
 def parse(path: Path, keys: Keys) -> ModelConfig:
     """Describe the model that the keys of a configuration state; errors name the key but not the path."""
     keys.require(("model_type",), "Hugging Face")
-    model_type = keys.text("model_type")
-    read_as = SAME_WEIGHTS_AS.get(model_type, model_type)
+    model_type, notes = keys.text("model_type"), []
+    stated, keys = model_type, _text_part(keys, model_type)
+    if keys.config.get("model_type") != model_type:
+        stated = keys.text("model_type")
+        notes.append(
+            f"text_config of {model_type}, a {stated} model: what else there is (vision, audio) is not counted"
+        )
+    read_as = SAME_WEIGHTS_AS.get(stated, stated)
     if read_as not in FAMILIES:
-        supported = ", ".join(sorted((*FAMILIES, *SAME_WEIGHTS_AS)))
-        raise UnsupportedModelError(f"model_type = {model_type!r}: expected one of {supported}")
-    family = FAMILIES[read_as]
+        raise UnsupportedModelError(f"model_type = {model_type!r}: expected one of {', '.join(_SUPPORTED)}")
+    if stated != read_as:
+        notes.append(f"model_type {stated} read as {read_as}, whose class holds the same weights")
+    family, raw = FAMILIES[read_as], keys.config
+    keys = _spelled(keys, family)
+    if stated != model_type:
+        keys = _with_nested_defaults(keys, family)
     keys.require(family.required, read_as)
     spec, numerics = family.parse(keys)
     total = model_params(spec).total
     if total > MAX_PARAMETERS:
         raise SpecError(f"{total} parameters: expected at most {MAX_PARAMETERS}")
+    notes += [
+        f"{key} = {keys.config[key]}: multi-token-prediction layers of {read_as} are not counted"
+        for key in _MTP_KEYS
+        if keys.config.get(key) and not spec.mtp_layers
+    ]
     seq_len, source = _default_seq_len(keys, spec)
     return ModelConfig(
         name=path.parent.name if path.name == "config.json" else path.stem.removesuffix("_config"),
@@ -83,13 +100,51 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         model_type=model_type,
         read_as=read_as,
         transformers_class=family.transformers_class,
+        notes=tuple(notes),
         spec=spec,
         numerics=numerics,
         default_seq_len=seq_len,
         seq_len_source=source,
         derived=keys.derived,
-        raw=keys.config,
+        raw=raw,
     )
+
+
+_SUPPORTED = sorted((*FAMILIES, *SAME_WEIGHTS_AS))
+_MTP_KEYS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
+
+
+def _text_part(keys: Keys, model_type: str) -> Keys:
+    """The keys of the language model inside a model of several kinds of input, or these keys themselves."""
+    nested = keys.section("text_config")
+    if model_type in _SUPPORTED or nested is None:
+        return keys
+    if nested.config.get("model_type") not in _SUPPORTED:
+        inner = nested.config.get("model_type")
+        raise UnsupportedModelError(
+            f"model_type = {model_type!r}, its text_config {inner!r}: expected one of {', '.join(_SUPPORTED)}"
+        )
+    return nested
+
+
+def _spelled(keys: Keys, family: Family) -> Keys:
+    """The keys under the names that the parser asks for."""
+    config = keys.config
+    for spelling, name in family.aliases.items():
+        if config.get(spelling) is None:
+            continue
+        if config.get(name) not in (None, config[spelling]):
+            keys.reject(spelling, config[spelling], f"{config[name]}, as {name} says")
+        config = {**config, name: config[spelling]}
+    return Keys(config, keys.derived) if config is not keys.config else keys
+
+
+def _with_nested_defaults(keys: Keys, family: Family) -> Keys:
+    """A `text_config` with what it leaves to the class: `transformers` used to write differences only."""
+    absent = {key: value for key, value in family.nested_defaults.items() if keys.config.get(key) is None}
+    source = f"the default of the class: a text_config of {family.transformers_class} states what differs"
+    keys.derived.update({key: Derived(value, source) for key, value in absent.items()})
+    return Keys({**keys.config, **absent}, keys.derived)
 
 
 def _default_seq_len(keys: Keys, spec: ModelSpec) -> tuple[int, str]:

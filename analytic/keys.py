@@ -86,6 +86,13 @@ class Keys:
             self.reject(key, value, f"a list of {length} strings, each one of {', '.join(among)}")
         return value
 
+    def switches(self, key: str, *, length: int) -> list[bool]:
+        """A list of `length` zeros and ones."""
+        value = self.config[key]
+        if type(value) is not list or len(value) != length or any(item not in (0, 1) for item in value):
+            self.reject(key, value, f"a list of {length} zeros and ones")
+        return [bool(item) for item in value]
+
     def indices(self, key: str, absent: Derived, *, below: int) -> frozenset[int]:
         """A list of integers from 0 to `below` - 1."""
         value = self._value(key, absent)

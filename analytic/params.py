@@ -21,9 +21,11 @@ from analytic.spec import (
     ModelSpec,
     MoeFfn,
     Norm,
+    QkNorm,
 )
 
 Terms = dict[str, int]
+SCORE_CORRECTION = "gate.e_score_correction_bias"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,8 @@ class ParameterCounts:
     Attributes:
         total: every parameter once (a tied head once); buffers apart.
         active: those that one token visits: the total less the routed experts it does not.
-        embedding: token and position tables. head: an untied output head. non_embedding: the rest.
+        embedding: token and position tables. head: an untied output head, and any head's bias.
+        non_embedding: the rest.
         buffers: persistent tensors that are not parameters (DeepSeek-V3's router bias).
         mtp: multi-token-prediction layers, whether or not they are in the total.
     """
@@ -51,12 +54,13 @@ def parameter_counts(spec: ModelSpec, *, mtp: bool = False) -> ParameterCounts:
     """The printed figures of a model, from its terms; with `mtp`, multi-token prediction is in the total."""
     terms = model_params(spec, mtp=mtp)
     embedding = terms["embed_tokens"] + terms["embed_positions"]
+    head = terms["lm_head"] + terms.terms.get("lm_head.bias", 0)
     return ParameterCounts(
         total=terms.total,
         active=model_params(spec, active_only=True, mtp=mtp).total,
         embedding=embedding,
-        head=terms["lm_head"],
-        non_embedding=terms.total - embedding - terms["lm_head"],
+        head=head,
+        non_embedding=terms.total - embedding - head,
         buffers=model_buffers(spec).total,
         mtp=mtp_params(spec).total,
     )
@@ -99,7 +103,8 @@ def attention_vectors(a: Attention, hidden_size: int) -> Terms:
             return (
                 (biases if a.qkv_bias else {})
                 | ({"o_proj.bias": hidden_size} if a.output_bias else {})
-                | ({"q_norm": d, "k_norm": d} if a.qk_norm else {})
+                | (_qk_norms(a.qk_norm, a) if a.qk_norm else {})
+                | ({"sinks": heads} if a.sinks else {})
             )
         case LatentAttention(q_lora_rank=q_rank, kv_lora_rank=kv_rank):
             terms = {"kv_a_layernorm": kv_rank}
@@ -126,6 +131,15 @@ def expert_matrices(f: MoeFfn, hidden_size: int, num_experts: int) -> Terms:
     return {"gate_up_proj": num_experts * 2 * matrix, "down_proj": num_experts * matrix}
 
 
+def expert_params(f: MoeFfn, hidden_size: int, num_experts: int) -> Terms:
+    """Parameters of `num_experts` routed experts: the matrices, and the biases where there are any."""
+    terms = expert_matrices(f, hidden_size, num_experts)
+    if f.expert_bias:
+        terms["gate_up_proj_bias"] = num_experts * 2 * f.expert_intermediate_size
+        terms["down_proj_bias"] = num_experts * hidden_size
+    return terms
+
+
 def ffn_params(f: FeedForward, hidden_size: int, *, active_only: bool = False) -> Breakdown:
     """Parameters of one layer's feed-forward network; with `active_only`, of the experts one token visits."""
     match f:
@@ -137,8 +151,15 @@ def ffn_params(f: FeedForward, hidden_size: int, *, active_only: bool = False) -
             return Breakdown("params", terms)
         case MoeFfn():
             count = f.num_experts_per_token if active_only else f.num_experts
-            result = Breakdown("params", {"gate": hidden_size * f.num_experts})
-            result += Breakdown("params", expert_matrices(f, hidden_size, count)).under("experts")
+            terms = {"gate": hidden_size * f.num_experts}
+            if f.router_bias:
+                terms["gate.bias"] = f.num_experts
+            if f.score_correction == "parameter":
+                terms[SCORE_CORRECTION] = f.num_experts
+            if f.shared_gate:
+                terms["shared_expert_gate"] = hidden_size
+            result = Breakdown("params", terms)
+            result += Breakdown("params", expert_params(f, hidden_size, count)).under("experts")
             if f.shared is not None:
                 result += ffn_params(f.shared, hidden_size).under("shared_experts")
             return result
@@ -149,11 +170,10 @@ def ffn_params(f: FeedForward, hidden_size: int, *, active_only: bool = False) -
 def layer_params(layer: LayerSpec, hidden_size: int, *, active_only: bool = False) -> Breakdown:
     """Parameters of one decoder layer, by canonical name below the layer."""
     attention = attention_matrices(layer.attention, hidden_size) | attention_vectors(layer.attention, hidden_size)
-    norms: dict[str, Norm] = {slot.value: layer.norm for slot in layer.norm_slots}
     return (
         Breakdown("params", attention).under("self_attn")
         + ffn_params(layer.ffn, hidden_size, active_only=active_only).under("mlp")
-        + _norms(norms, hidden_size)
+        + Breakdown("params", _norms({slot.value: layer.norm for slot in layer.norm_slots}, hidden_size))
     )
 
 
@@ -163,22 +183,26 @@ def model_params(spec: ModelSpec, *, active_only: bool = False, mtp: bool = Fals
     `embed_positions` is the learned position table: zero, and there, under rotary embeddings.
     `lm_head` is zero where the head is tied to `embed_tokens`.
     """
-    h, v = spec.hidden_size, spec.vocab_size
-    total = Breakdown("params", {"embed_tokens": v * h, "embed_positions": spec.num_positions * h})
+    h, table = spec.hidden_size, spec.vocab_size * spec.embedding_width
+    positions = (spec.num_positions + spec.unused_positions) * h
+    total = Breakdown("params", {"embed_tokens": table, "embed_positions": positions} | embedding_matrices(spec))
     for run in spec.runs:
         one = layer_params(run.layer, h, active_only=active_only)
         total += one.times(run.count).under(f"layers.{run.label}")
-    head = 0 if spec.tie_word_embeddings else v * h
-    total += _norms({"norm": spec.final_norm}, h) + Breakdown("params", {"lm_head": head})
+    norms = {"embedding_norm": spec.embedding_norm, "norm": spec.final_norm}
+    head = {"lm_head": 0 if spec.tie_word_embeddings else table}
+    if spec.head_bias:
+        head["lm_head.bias"] = spec.vocab_size
+    total += Breakdown("params", _norms({name: norm for name, norm in norms.items() if norm}, h) | head)
     return total + mtp_params(spec, active_only=active_only) if mtp else total
 
 
 def model_buffers(spec: ModelSpec) -> Breakdown:
     """Persistent buffers, in elements, by run of equal layers."""
     terms = {
-        f"layers.{run.label}.mlp.gate.e_score_correction_bias": run.layer.ffn.num_experts * run.count
+        f"layers.{run.label}.mlp.{SCORE_CORRECTION}": run.layer.ffn.num_experts * run.count
         for run in spec.runs
-        if isinstance(run.layer.ffn, MoeFfn) and run.layer.ffn.router_bias_buffer
+        if isinstance(run.layer.ffn, MoeFfn) and run.layer.ffn.score_correction == "buffer"
     }
     return Breakdown("params", terms)
 
@@ -197,7 +221,21 @@ def mtp_params(spec: ModelSpec, *, active_only: bool = False) -> Breakdown:
     return total
 
 
-def _norms(norms: dict[str, Norm], width: int) -> Breakdown:
-    """Weights of norms over `width` features, and the biases of LayerNorms."""
-    biases = {f"{name}.bias": width for name, norm in norms.items() if norm.kind == "layer"}
-    return Breakdown("params", dict.fromkeys(norms, width) | biases)
+def embedding_matrices(spec: ModelSpec) -> Terms:
+    """The matrices between an embedding narrower than the hidden state and that state, there and back."""
+    if spec.embedding_size is None:
+        return {}
+    matrix = spec.embedding_size * spec.hidden_size
+    return {"project_in": matrix, "project_out": matrix}
+
+
+def _qk_norms(qk_norm: QkNorm, a: GroupedQueryAttention) -> Terms:
+    q_heads, k_heads = (1, 1) if qk_norm.span == "head" else (a.num_heads, a.num_kv_heads)
+    queries = _norms({"q_norm": qk_norm.norm}, q_heads * a.head_dim)
+    return queries | _norms({"k_norm": qk_norm.norm}, k_heads * a.head_dim)
+
+
+def _norms(norms: dict[str, Norm], width: int) -> Terms:
+    """Weights and biases of norms over `width` features, by the norm's name."""
+    weights = {name: width for name, norm in norms.items() if norm.weight}
+    return weights | {f"{name}.bias": width for name, norm in norms.items() if norm.bias}

@@ -65,8 +65,7 @@ def figure(label: str, value: int, rounded: str = "") -> str:
 def _title(summary: Summary) -> list[str]:
     config = summary.config
     lines = [f"{config.name}: {len(config.spec.layers)} layers, as transformers' {config.transformers_class}"]
-    if config.model_type != config.read_as:
-        lines.append(f"model_type {config.model_type} read as {config.read_as}, whose class holds the same weights")
+    lines += config.notes
     lines += [f"{key} absent: taken as {_json(d.value)}, {d.source}" for key, d in config.derived.items()]
     lines.append("all figures from the formulas; `trainmeter-verify` proves them against the real model")
     return lines

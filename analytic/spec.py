@@ -33,12 +33,41 @@ def _check_dimensions(described: object, *, may_be_zero: frozenset[str] = frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Norm:
+    """RMSNorm (arXiv:1910.07467) or LayerNorm (arXiv:1607.06450), and which parameters it has.
+
+    A LayerNorm has a weight and a bias as published; Cohere's has no bias, OLMo's neither (arXiv:2402.00838,
+    section 2.1).
+    """
+
+    kind: Literal["rms", "layer"] = "rms"
+    weight: bool = True
+    bias: bool = False
+
+
+RMS_NORM = Norm()
+LAYER_NORM = Norm(kind="layer", bias=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QkNorm:
+    """A norm on queries and on keys.
+
+    `head`: one vector of `head_dim` serves every head (Qwen3). `all_heads`: every head has its own
+    (OLMo-2, which normalizes over all heads at once, and Cohere, over each, alike in their counts).
+    """
+
+    norm: Norm = RMS_NORM
+    span: Literal["head", "all_heads"] = "head"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupedQueryAttention:
     """Multi-head attention whose keys and values are shared by groups of query heads (arXiv:2305.13245).
 
     Multi-head attention is `num_kv_heads == num_heads`, multi-query attention is `num_kv_heads == 1`.
-    `qk_norm` is an RMSNorm over `head_dim` on every query and key head (Qwen3). `sliding_window` is
-    how many positions, its own included, a query sees; None is all of them.
+    `sinks`: a learned logit a head, to which no value belongs (gpt-oss, arXiv:2508.10925, section 2.3).
+    `sliding_window` is how many positions, its own included, a query sees; None is all of them.
     """
 
     num_heads: int
@@ -46,7 +75,8 @@ class GroupedQueryAttention:
     head_dim: int
     qkv_bias: bool = False
     output_bias: bool = False
-    qk_norm: bool = False
+    qk_norm: QkNorm | None = None
+    sinks: bool = False
     sliding_window: int | None = None
 
     def __post_init__(self) -> None:
@@ -128,61 +158,75 @@ class DenseFfn:
 class MoeFfn:
     """A router, `num_experts` gated experts of which each token visits some, and shared ones that all visit.
 
-    The shared experts are one gated network of `shared_intermediate_size` (0: none), as `transformers`
-    builds them. `router_bias_buffer`: DeepSeek-V3's `e_score_correction_bias`, one value an expert,
-    adjusted outside the optimizer and so a buffer, not a parameter (arXiv:2412.19437, section 2.1.2).
+    Attributes:
+        shared: the shared experts, as `transformers` builds them: one network as wide as all of them.
+        shared_gate: a sigmoid of one product with the hidden state scales their output (Qwen1.5-MoE).
+        expert_bias, router_bias: biases on both expert matrices, and on the router (gpt-oss).
+        score_correction: DeepSeek-V3's `e_score_correction_bias`, one value an expert, adjusted outside
+            the optimizer and so a buffer (arXiv:2412.19437, section 2.1.2); ERNIE 4.5's class holds it as
+            a parameter.
     """
 
     num_experts: int
     num_experts_per_token: int
     expert_intermediate_size: int
-    shared_intermediate_size: int = 0
-    router_bias_buffer: bool = False
+    shared: DenseFfn | None = None
+    shared_gate: bool = False
+    expert_bias: bool = False
+    router_bias: bool = False
+    score_correction: Literal["buffer", "parameter"] | None = None
 
     def __post_init__(self) -> None:
-        _check_dimensions(self, may_be_zero=frozenset({"shared_intermediate_size"}))
+        _check_dimensions(self)
         if self.num_experts_per_token > self.num_experts:
             raise SpecError(
                 f"num_experts_per_token = {self.num_experts_per_token}: "
                 f"expected at most num_experts = {self.num_experts}"
             )
+        if self.shared_gate and self.shared is None:
+            raise SpecError("shared_gate = true: expected shared experts")
 
     @property
     def kind(self) -> str:
         return "moe"
-
-    @property
-    def shared(self) -> DenseFfn | None:
-        """The shared experts as the one dense network that they are."""
-        return DenseFfn(intermediate_size=self.shared_intermediate_size) if self.shared_intermediate_size else None
 
 
 Attention = GroupedQueryAttention | LatentAttention
 FeedForward = DenseFfn | MoeFfn
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Norm:
-    """RMSNorm (arXiv:1910.07467; a weight) or LayerNorm (arXiv:1607.06450; a weight and a bias)."""
-
-    kind: Literal["rms", "layer"] = "rms"
-
-
 class NormSlot(StrEnum):
-    """Where a layer normalizes. The value is the canonical name of its parameter: Llama's."""
+    """Where a layer normalizes. The value is the canonical name of its parameters: Llama's and GLM-4's.
+
+    A norm after a network comes before its residual addition (Gemma 2) or after it (OPT-350m): one count.
+    """
 
     BEFORE_ATTENTION = "input_layernorm"
     BEFORE_FFN = "post_attention_layernorm"
+    AFTER_ATTENTION = "post_self_attn_layernorm"
+    AFTER_FFN = "post_mlp_layernorm"
+
+
+PRE_NORM = (NormSlot.BEFORE_ATTENTION, NormSlot.BEFORE_FFN)
+POST_NORM = (NormSlot.AFTER_ATTENTION, NormSlot.AFTER_FFN)
+SANDWICH_NORM = (*PRE_NORM, *POST_NORM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSpec:
-    """One decoder layer. `residual_dropout`: a dropout between the feed-forward network and the residual."""
+    """One decoder layer.
+
+    Attributes:
+        parallel: attention and feed-forward network both read the layer's input (GPT-J, PaLM), one norm
+            for both where `norm_slots` has one.
+        residual_dropout: a dropout between the feed-forward network and the residual.
+    """
 
     attention: Attention
     ffn: FeedForward
-    norm: Norm = Norm()
-    norm_slots: tuple[NormSlot, ...] = (NormSlot.BEFORE_ATTENTION, NormSlot.BEFORE_FFN)
+    norm: Norm = RMS_NORM
+    norm_slots: tuple[NormSlot, ...] = PRE_NORM
+    parallel: bool = False
     residual_dropout: bool = False
 
     @property
@@ -213,29 +257,48 @@ class LayerRun:
 class ModelSpec:
     """A decoder-only language model: embedding, layers in depth order, final norm, output head.
 
-    `num_positions` is the number of rows of a learned position table: zero under rotary embeddings.
-    `mtp_layers` are DeepSeek-V3's multi-token-prediction layers (arXiv:2412.19437, section 2.2): an
-    extra that no count includes unless it says so.
+    Attributes:
+        final_norm: None where the last layer normalizes its own output (OPT-350m).
+        embedding_norm: a norm on the embeddings (BLOOM).
+        embedding_size: width of embedding and head where two matrices without bias lead from it to
+            `hidden_size` and back (OPT-350m); None is `hidden_size` itself.
+        head_bias: a bias on the output head (Phi).
+        num_positions: positions of a learned table, zero under rotary embeddings. `unused_positions`: rows
+            of that table before the first position (OPT has two).
+        has_rotary: rotary embeddings, which turn pairs of features; without them and without a table, a bias
+            on scores that has no parameters (ALiBi, arXiv:2108.12409).
+        mtp_layers: DeepSeek-V3's multi-token-prediction layers (arXiv:2412.19437, section 2.2), an extra that
+            no count includes unless it says so.
     """
 
     hidden_size: int
     vocab_size: int
     layers: tuple[LayerSpec, ...]
-    final_norm: Norm = Norm()
+    final_norm: Norm | None = RMS_NORM
+    embedding_norm: Norm | None = None
+    embedding_size: int | None = None
+    head_bias: bool = False
     tie_word_embeddings: bool = False
     num_positions: int = 0
+    unused_positions: int = 0
+    has_rotary: bool = True
     mtp_layers: tuple[LayerSpec, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_dimensions(self, may_be_zero=frozenset({"num_positions"}))
+        _check_dimensions(self, may_be_zero=frozenset({"num_positions", "unused_positions"}))
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise SpecError(f"layers = {len(self.layers)}: expected from 1 to {MAX_LAYERS}")
         for layer in set(self.layers):
             attention = layer.attention
-            if isinstance(attention, GroupedQueryAttention) and not self.num_positions and attention.head_dim % 2:
+            if isinstance(attention, GroupedQueryAttention) and self.has_rotary and attention.head_dim % 2:
                 raise SpecError(
                     f"head_dim = {attention.head_dim}: expected an even number, as rotary embeddings turn pairs"
                 )
+
+    @property
+    def embedding_width(self) -> int:
+        """Features of the embedding and of the head."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
 
     @cached_property
     def runs(self) -> tuple[LayerRun, ...]:

@@ -96,6 +96,7 @@ class Summary:
                 "name": config.name,
                 "model_type": config.model_type,
                 "read_as": config.read_as,
+                "notes": list(config.notes),
                 "transformers_class": config.transformers_class,
                 "derived": {key: {"value": d.value, "source": d.source} for key, d in config.derived.items()},
             },

@@ -194,7 +194,7 @@ class Router(nn.Module):
         self.spec, self.routing = f, routing
         self.weight = nn.Parameter(torch.empty(f.num_experts, hidden_size))
         nn.init.normal_(self.weight, std=hidden_size**-0.5)
-        self.e_score_correction_bias = nn.Buffer(torch.zeros(f.num_experts)) if f.router_bias_buffer else None
+        self.e_score_correction_bias = nn.Buffer(torch.zeros(f.num_experts)) if f.score_correction == "buffer" else None
 
     def forward(self, x_TH: Tensor) -> tuple[Tensor, Tensor]:  # noqa: N803 - shape suffix
         r, k = self.routing, self.spec.num_experts_per_token

@@ -47,8 +47,8 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
         out = ops.reshape(t, out, name, copies=copies and heads > 1 and setup.seq_len > 1)
         return rms_norm(t, out, a.head_dim, f"self_attn.{part}_norm") if norm else out
 
-    q = project("q", a.num_heads, norm=a.qk_norm, copies=True)
-    k = project("k", a.num_kv_heads, norm=a.qk_norm, copies=True)
+    q = project("q", a.num_heads, norm=a.qk_norm is not None, copies=True)
+    k = project("k", a.num_kv_heads, norm=a.qk_norm is not None, copies=True)
     v = project("v", a.num_kv_heads, norm=False, copies=is_eager)
     q, k = rotate_halves(t, q, k, context.tables)
     out, weights = _kernel(t, heads_of(a), q, k, v, setup)

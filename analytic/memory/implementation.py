@@ -112,7 +112,7 @@ def _why_not_experts(config: ModelConfig, ffn: MoeFfn) -> str | None:
         return f"no memory schedule for experts whose widths are no multiples of {_GROUPED_MULTIPLE} (grouped_mm)"
     if config.numerics.routing.num_groups == 1 and config.raw.get("topk_method") == "group_limited_greedy":
         return "no memory schedule for group-limited routing with a single group"
-    if config.read_as.startswith("deepseek") and not ffn.shared_intermediate_size:
+    if config.read_as.startswith("deepseek") and ffn.shared is None:
         return "no memory schedule for a DeepSeek model without shared experts"
     return None
 

@@ -28,19 +28,15 @@ class Routed:
 
 def moe_ffn(t: Tape, f: MoeFfn, x: Tensor, context: Context) -> Tensor:
     """`MixtralSparseMoeBlock.forward`, `DeepseekV3MoE.forward` and their like."""
-    tokens, is_shared = context.setup.tokens, f.shared_intermediate_size > 0
+    tokens, is_shared = context.setup.tokens, f.shared is not None
     rows = x if is_shared else ops.reshape(t, x, "mlp: rows")
     routed = _route(t, f, ops.reshape(t, rows, "mlp.gate: rows"), context)
     rows = ops.reshape(t, x, "mlp: rows") if is_shared else rows
     out = ops.reshape(t, _experts(t, f, rows, tokens, routed), "mlp: by sequence")
-    if not is_shared:
+    if f.shared is None:
         return out
-    return ops.add(
-        t,
-        out,
-        gated_ffn(t, x, tokens, f.shared_intermediate_size, "mlp.shared_experts"),
-        "mlp: routed + shared",
-    )
+    shared = gated_ffn(t, x, tokens, f.shared.intermediate_size, "mlp.shared_experts")
+    return ops.add(t, out, shared, "mlp: routed + shared")
 
 
 def _route(t: Tape, f: MoeFfn, x: Tensor, context: Context) -> Routed:

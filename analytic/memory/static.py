@@ -101,7 +101,7 @@ def _rotary_tables(layer: LayerSpec, implementation: Implementation, setup: Trai
 
 
 def _layer_buffers(layer: LayerSpec) -> Iterator[tuple[str, int]]:
-    if isinstance(layer.ffn, MoeFfn) and layer.ffn.router_bias_buffer:
+    if isinstance(layer.ffn, MoeFfn) and layer.ffn.score_correction == "buffer":
         yield "mlp.gate.e_score_correction_bias", layer.ffn.num_experts
 
 

@@ -1,0 +1,24 @@
+"""The families that can be read: for each `model_type` its required keys and the parser of its `config.json`.
+
+With `analytic.hf` the only modules that know Hugging Face's key names. A new family is one parser here, a
+table of names in `empirical.names` and, where it is truly new, one kind in `analytic.spec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from analytic.families import experts, gpt_like, latent, llama_like
+from analytic.families.parts import Family
+
+__all__ = ["FAMILIES", "SAME_WEIGHTS_AS", "Family"]
+
+FAMILIES: Mapping[str, Family] = {
+    **llama_like.FAMILIES,
+    **gpt_like.FAMILIES,
+    **experts.FAMILIES,
+    **latent.FAMILIES,
+}
+
+# Names of remote-code model types whose weights a known class holds.
+SAME_WEIGHTS_AS: Mapping[str, str] = {"kimi_k2": "deepseek_v3", "mimo": "qwen2"}
