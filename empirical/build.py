@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from analytic.hf import ModelConfig
 from analytic.spec import LayerRun, ModelSpec, MoeFfn
 from empirical.experts import grouped_mm_takes
 from empirical.layers import DecoderLayer, DecoderModel, supported
-from empirical.names import BY_FAMILY, OURS, Names, Term, term_of
+from empirical.names import OURS, Names, Term, names_of, term_of
 
 AttentionImplementation = Literal["eager", "sdpa"]
 Device = torch.device | str
@@ -45,18 +46,13 @@ class TransformersModel(nn.Module):
 class TransformersLayer(nn.Module):
     """One decoder layer as a function of tensors: hidden states [B,S,H] -> [B,S,H]."""
 
-    def __init__(self, layer: nn.Module, rotary: nn.Module | None, seq_len: int, device: Device) -> None:
+    def __init__(self, layer: nn.Module, arguments: Mapping[str, Any]) -> None:
         super().__init__()
-        self.layer = layer
-        self.arguments: dict[str, Any] = {"attention_mask": None}
-        if rotary is not None:
-            like = torch.empty(1, dtype=next(layer.parameters()).dtype, device=device)
-            position_ids = torch.arange(seq_len, device=device)[None]
-            self.arguments["position_embeddings"] = rotary(like, position_ids)
+        self.layer, self.arguments = layer, arguments
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(x, **self.arguments)
-        return out
+        out: Tensor | tuple[Tensor, ...] = self.layer(x, **self.arguments)
+        return out if isinstance(out, Tensor) else out[0]
 
 
 def our_model(config: ModelConfig, *, device: Device = "meta", dtype: torch.dtype = torch.bfloat16) -> DecoderModel:
@@ -98,19 +94,24 @@ def transformers_config(config: ModelConfig, overrides: Mapping[str, Any] | None
 def transformers_model(
     config: ModelConfig,
     *,
-    attention: AttentionImplementation = "sdpa",
+    attention: AttentionImplementation | None = None,
     device: Device = "meta",
     dtype: torch.dtype = torch.bfloat16,
     overrides: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """The real causal language model, in evaluation mode. `overrides` replace keys of the configuration."""
-    options: dict[str, Any] = {"attn_implementation": attention}
+    options: dict[str, Any] = {"attn_implementation": attention or attention_implementations(config)[0]}
     if any(isinstance(run.layer.ffn, MoeFfn) for run in config.spec.runs):
         options["experts_implementation"] = experts_implementation(config.spec, dtype)
     with _on(device):
         model = AutoModelForCausalLM.from_config(transformers_config(config, overrides), dtype=dtype, **options)
     model.eval()
     return model
+
+
+def attention_implementations(config: ModelConfig) -> tuple[AttentionImplementation, ...]:
+    """What the class has, the one that a model is verified with first."""
+    return ("sdpa", "eager") if getattr(transformers, config.transformers_class)._supports_sdpa else ("eager",)
 
 
 @contextmanager
@@ -140,7 +141,7 @@ def transformers_layer(
 ) -> TransformersLayer:
     """The real decoder layer at the head of `run`, in evaluation mode; only that one layer is allocated."""
     skeleton = transformers_model(config, attention=attention, device="meta", dtype=dtype)
-    names = BY_FAMILY[config.read_as]
+    names = names_of(config)
     base: Any = skeleton.get_submodule(names.base)
     layer_class = type(skeleton.get_submodule(f"{names.layers_path}.{run.first}"))
     previous = torch.get_default_dtype()
@@ -151,9 +152,41 @@ def transformers_layer(
     finally:
         torch.set_default_dtype(previous)
     rotary_class = type(base.rotary_emb) if hasattr(base, "rotary_emb") else None
-    with _on(device):
-        rotary = rotary_class(config=skeleton.config) if rotary_class is not None else None
-    return TransformersLayer(layer, rotary, seq_len, device).eval()
+    arguments: dict[str, Any] = {"attention_mask": None}
+    if rotary_class is not None:
+        with _on(device):
+            position_ids = torch.arange(seq_len, device=device)[None]
+            arguments["position_embeddings"] = rotary_class(config=skeleton.config)(
+                torch.empty(1, dtype=dtype), position_ids
+            )
+    return TransformersLayer(layer, arguments).eval()
+
+
+class TransformersLayers:
+    """The decoder layers of one real model on meta, each with the arguments that the model hands it."""
+
+    def __init__(self, config: ModelConfig, seq_len: int, attention: AttentionImplementation) -> None:
+        model = transformers_model(config, attention=attention)
+        self._layers = model.get_submodule(names_of(config).layers_path)
+        self._arguments: list[dict[str, Any]] = []
+        hooks = [layer.register_forward_pre_hook(self._remember, with_kwargs=True) for layer in self._layers.children()]
+        with torch.no_grad():
+            model(input_ids=torch.zeros(1, seq_len, dtype=torch.long, device="meta"), use_cache=True)
+        for hook in hooks:
+            hook.remove()
+
+    def __getitem__(self, index: int) -> TransformersLayer:
+        """One layer in evaluation mode, whatever mode it was left in."""
+        return TransformersLayer(self._layers.get_submodule(str(index)), self._arguments[index]).eval()
+
+    def _remember(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """All but the hidden states, the first argument everywhere; no cache of keys and values."""
+        named = dict(zip(inspect.signature(layer.forward).parameters, args, strict=False)) | kwargs
+        del named["hidden_states"]
+        self._arguments.append(named | {key: None for key in _CACHES if key in named} | {"use_cache": False})
+
+
+_CACHES = ("past_key_values", "layer_past")
 
 
 class TransformersMtpLayers(nn.Module):
@@ -173,7 +206,7 @@ class TransformersMtpLayers(nn.Module):
         # MtpModel takes the default kind of experts, whatever the main model has
         model.config._experts_implementation = experts_implementation(config.spec, main.dtype)
         self.layers = model.layers
-        base: Any = main.get_submodule(BY_FAMILY[config.read_as].base)
+        base: Any = main.get_submodule(names_of(config).base)
         like = torch.empty(1, dtype=main.dtype, device="meta")
         self.arguments = {
             "position_embeddings": base.rotary_emb(like, position_ids),
@@ -215,17 +248,22 @@ class Source:
 
 
 def sources(config: ModelConfig) -> tuple[Source, ...]:
-    """The real implementation first; then ours, where it has the family (GPT-2 stands on the real one alone)."""
+    """The real implementation first; then ours, where it has every kind of layer that the model has."""
+
+    @functools.cache
+    def layers(seq_len: int, attention: AttentionImplementation) -> TransformersLayers:
+        return TransformersLayers(config, seq_len, attention)
+
     real = Source(
         title="transformers",
         is_real=True,
-        names=BY_FAMILY[config.read_as],
+        names=names_of(config),
         model_prefix="model.",
         layer_prefix="layer.",
         model=functools.cache(lambda: TransformersModel(transformers_model(config))),
-        layer=lambda run, seq_len, attention: transformers_layer(config, run, seq_len=seq_len, attention=attention),
+        layer=lambda run, seq_len, attention: layers(seq_len, attention)[run.first],
     )
-    if not all(supported(run.layer) for run in config.spec.runs):
+    if not supported(config.spec):
         return (real,)
     ours = Source(
         title="our layers",

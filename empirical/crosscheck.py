@@ -6,7 +6,6 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +33,8 @@ INSTRUMENTS: Mapping[str, Instrument] = {"fvcore x2": fvcore_flops, FLOP_COUNTER
 def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     """Every check of one model on the meta device, one by one as it is made.
 
-    The whole real model runs sdpa attention; each kind of layer, real and ours, runs with sdpa and with eager.
+    The whole real model runs sdpa attention, or eager where its class has no other; each kind of layer, real
+    and ours, runs with both.
     Memory is that of 16-bit training with checkpointing at every layer and a fused attention kernel.
     """
     sources = build.sources(config)
@@ -81,8 +81,8 @@ def _visited(counted: Breakdown, spec: ModelSpec) -> Breakdown:
     terms = dict(counted.terms)
     for run in spec.runs:
         if isinstance(ffn := run.layer.ffn, MoeFfn):
-            for key in (f"layers.{run.label}.mlp.experts.{name}" for name in ("gate_up_proj", "down_proj")):
-                if key in terms:
+            for key in terms:
+                if key.startswith(f"layers.{run.label}.mlp.experts."):
                     terms[key] = terms[key] * ffn.num_experts_per_token // ffn.num_experts
     return Breakdown("params", terms)
 
@@ -106,7 +106,7 @@ def _check_model(config: ModelConfig, source: Source, seq_len: int) -> Iterator[
 def _check_layer(config: ModelConfig, run: LayerRun, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
     formula = layer_flops(run.layer, config.spec.hidden_size, seq_len, "full")
     x = _hidden_states(config, seq_len)
-    cases = itertools.product(get_args(AttentionImplementation), sources, INSTRUMENTS.items())
+    cases = itertools.product(build.attention_implementations(config), sources, INSTRUMENTS.items())
     for attention, source, (counter, instrument) in cases:
         count = functools.partial(_count_layer, source, instrument, run, attention, x)
         quantity = f"forward FLOPs, layer {run.first}, {attention}"
@@ -126,7 +126,7 @@ def _check_recompute(config: ModelConfig, run: LayerRun, real: Source, seq_len: 
     x = _hidden_states(config, seq_len).requires_grad_()
 
     def recomputed() -> Breakdown:
-        layer = real.layer(run, seq_len, "sdpa").train()
+        layer = real.layer(run, seq_len, build.attention_implementations(config)[0]).train()
 
         def step() -> None:
             out = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)

@@ -30,8 +30,8 @@ with warnings.catch_warnings():
 _MOVES = frozenset(  # creating, viewing, copying and moving
     (
         "_conj", "_to_copy", "_unsafe_view", "alias", "as_strided", "arange", "cat", "clone", "copy", "detach",
-        "empty", "empty_like", "expand", "lift_fresh", "new_empty", "new_empty_strided", "new_ones",
-        "new_zeros", "ones", "ones_like", "repeat", "repeat_interleave", "scalar_tensor", "slice",
+        "empty", "empty_like", "expand", "full", "lift_fresh", "new_empty", "new_empty_strided", "new_ones",
+        "new_zeros", "numpy_T", "ones", "ones_like", "permute", "repeat", "repeat_interleave", "scalar_tensor", "select", "select_backward", "slice",
         "slice_backward", "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten",
         "unsqueeze", "view", "view_as", "view_as_complex", "view_as_real", "zeros", "zeros_like",
     )
@@ -47,8 +47,9 @@ _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles
     (
         "abs", "add", "bernoulli", "clamp", "cos", "cumsum", "div", "exp", "floor_divide", "gelu",
         "gelu_backward", "log", "mul", "native_dropout", "native_dropout_backward", "neg", "polar", "pow",
-        "reciprocal", "relu", "rsqrt", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "sin", "sqrt",
+        "reciprocal", "relu", "rsqrt", "rsub", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "sin", "sqrt",
         "square", "sub", "tanh", "tanh_backward", "threshold_backward", "uniform",
+        "prim::PythonOp.GeLUFunction",  # BLOOM's own
     )
 )
 _REDUCTIONS = frozenset(  # sums over features: softmax and norms

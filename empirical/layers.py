@@ -27,6 +27,7 @@ from analytic.spec import (
     ModelSpec,
     MoeFfn,
     Numerics,
+    QkNorm,
     Routing,
 )
 from empirical.experts import Experts
@@ -237,9 +238,28 @@ class Moe(nn.Module):
         return out if self.shared_experts is None else out + self.shared_experts(x)
 
 
-def supported(layer: LayerSpec) -> bool:
-    """Whether this module has the kind of layer: RMSNorm and gated feed-forward networks."""
-    return layer.norm.kind == "rms" and (not isinstance(layer.ffn, DenseFfn) or layer.ffn.gated)
+def supported(spec: ModelSpec) -> bool:
+    """Whether this module has every kind of layer of the model, and what the model has around them."""
+    bare = ModelSpec(
+        hidden_size=spec.hidden_size,
+        vocab_size=spec.vocab_size,
+        layers=spec.layers,
+        tie_word_embeddings=spec.tie_word_embeddings,
+        mtp_layers=spec.mtp_layers,
+    )
+    return spec == bare and all(map(_has_layer, set(spec.layers)))
+
+
+def _has_layer(layer: LayerSpec) -> bool:
+    attention, ffn = layer.attention, layer.ffn
+    if layer != LayerSpec(attention=attention, ffn=ffn, residual_dropout=layer.residual_dropout):
+        return False
+    if isinstance(attention, GroupedQueryAttention) and (attention.sinks or attention.qk_norm not in (None, QkNorm())):
+        return False
+    if isinstance(ffn, DenseFfn):
+        return ffn.gated
+    with_extras = ffn.shared_gate or ffn.expert_bias or ffn.router_bias or ffn.score_correction == "parameter"
+    return not with_extras
 
 
 class DecoderLayer(nn.Module):
@@ -247,8 +267,8 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, layer: LayerSpec, hidden_size: int, numerics: Numerics) -> None:
         super().__init__()
-        if not supported(layer):
-            raise UnsupportedModelError("our layers have RMSNorm and a gated feed-forward network; this one has not")
+        if not _has_layer(layer):
+            raise UnsupportedModelError(f"our layers have RMSNorm before gated networks, without extras; not {layer}")
         self.input_layernorm = RMSNorm(hidden_size, numerics.norm_eps)
         self.self_attn = _attention(layer, hidden_size, numerics)
         self.post_attention_layernorm = RMSNorm(hidden_size, numerics.norm_eps)

@@ -6,13 +6,16 @@ may live in one tensor (GPT-2's fused `c_attn`): they are compared as their sum.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analytic.breakdown import Breakdown, Unit
-from analytic.spec import ModelSpec
+from analytic.hf import ModelConfig
+from analytic.spec import POST_NORM, ModelSpec
 
 JOIN = " + "
+_INDEX = re.compile(r"\.\d+(?=\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ def _same(*names: str) -> dict[str, tuple[str, ...]]:
 _CANONICAL_LAYER = _same(
     "input_layernorm",
     "post_attention_layernorm",
+    "post_self_attn_layernorm",
+    "post_mlp_layernorm",
     "self_attn",
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -43,6 +48,7 @@ _CANONICAL_LAYER = _same(
     "self_attn.o_proj",
     "self_attn.q_norm",
     "self_attn.k_norm",
+    "self_attn.sinks",
     "self_attn.q_a_proj",
     "self_attn.q_a_layernorm",
     "self_attn.q_b_proj",
@@ -56,18 +62,39 @@ _CANONICAL_LAYER = _same(
     "mlp.gate.e_score_correction_bias",
     "mlp.experts",
     "mlp.experts.gate_up_proj",
+    "mlp.experts.gate_up_proj_bias",
     "mlp.experts.down_proj",
+    "mlp.experts.down_proj_bias",
+    "mlp.shared_expert_gate",
     "mlp.shared_experts.gate_proj",
     "mlp.shared_experts.up_proj",
     "mlp.shared_experts.down_proj",
 )
+_QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _MTP_LAYER = _same("enorm", "hnorm", "eh_proj", "post_norm") | {
     f"mtp_block.{path}": (f"mtp_block.{path}",) for path in _CANONICAL_LAYER
 }
+_AROUND = _same("embed_tokens", "norm", "lm_head")
 
-LLAMA = Names("model", "layers", _same("embed_tokens", "norm", "lm_head"), _CANONICAL_LAYER)
-OURS = Names("", "layers", LLAMA.around, _CANONICAL_LAYER)
-GPT2 = Names(
+LLAMA = Names("model", "layers", _AROUND, _CANONICAL_LAYER)
+OURS = Names("", "layers", _AROUND, _CANONICAL_LAYER)
+MTP = Names("", "layers", {}, _MTP_LAYER)
+
+
+def _like_llama(layer: Mapping[str, str | tuple[str, ...]], around: Mapping[str, str] | None = None) -> Names:
+    """Llama's names but for those that are given, each with its term or terms."""
+    renamed = {path: (terms,) if isinstance(terms, str) else terms for path, terms in layer.items()}
+    of_model = {path: (term,) for path, term in (around or {}).items()}
+    return Names("model", "layers", {**_AROUND, **of_model}, {**_CANONICAL_LAYER, **renamed})
+
+
+# Norms after a network bear other names than GLM-4's.
+_AFTER_BOTH = {
+    "post_attention_layernorm": "post_self_attn_layernorm",
+    "post_feedforward_layernorm": "post_mlp_layernorm",
+}
+_FUSED_FFN = {"mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj")}
+_GPT = Names(
     "transformer",
     "h",
     {"wte": ("embed_tokens",), "wpe": ("embed_positions",), "ln_f": ("norm",), "lm_head": ("lm_head",)},
@@ -75,17 +102,131 @@ GPT2 = Names(
         "ln_1": ("input_layernorm",),
         "ln_2": ("post_attention_layernorm",),
         "attn": ("self_attn",),
-        "attn.c_attn": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "attn.c_attn": _QKV,
         "attn.c_proj": ("self_attn.o_proj",),
         "mlp.c_fc": ("mlp.up_proj",),
         "mlp.c_proj": ("mlp.down_proj",),
     },
 )
-MTP = Names("", "layers", {}, _MTP_LAYER)
+_FALCON_LAYER = {  # BLOOM's names, and Falcon's for two norms beside each other
+    "input_layernorm": ("input_layernorm",),
+    "ln_attn": ("input_layernorm",),
+    "post_attention_layernorm": ("post_attention_layernorm",),
+    "ln_mlp": ("post_attention_layernorm",),
+    "self_attention": ("self_attn",),
+    "self_attention.query_key_value": _QKV,
+    "self_attention.dense": ("self_attn.o_proj",),
+    "mlp.dense_h_to_4h": ("mlp.up_proj",),
+    "mlp.dense_4h_to_h": ("mlp.down_proj",),
+}
+_FALCON = Names(
+    "transformer",
+    "h",
+    {
+        "word_embeddings": ("embed_tokens",),
+        "word_embeddings_layernorm": ("embedding_norm",),
+        "ln_f": ("norm",),
+        "lm_head": ("lm_head",),
+    },
+    _FALCON_LAYER,
+)
+_GPT_NEOX = Names(
+    "gpt_neox",
+    "layers",
+    {"embed_in": ("embed_tokens",), "final_layer_norm": ("norm",), "lm_head": ("lm_head",)},
+    {
+        "input_layernorm": ("input_layernorm",),
+        "post_attention_layernorm": ("post_attention_layernorm",),
+        "attention": ("self_attn",),
+        "attention.query_key_value": _QKV,
+        "attention.dense": ("self_attn.o_proj",),
+        "mlp.dense_h_to_4h": ("mlp.up_proj",),
+        "mlp.dense_4h_to_h": ("mlp.down_proj",),
+    },
+)
+_OPT = Names(
+    "model.decoder",
+    "layers",
+    {
+        "embed_tokens": ("embed_tokens",),
+        "embed_positions": ("embed_positions",),
+        "project_in": ("project_in",),
+        "project_out": ("project_out",),
+        "final_layer_norm": ("norm",),
+        "lm_head": ("lm_head",),
+    },
+    {
+        "self_attn": ("self_attn",),
+        "self_attn.q_proj": ("self_attn.q_proj",),
+        "self_attn.k_proj": ("self_attn.k_proj",),
+        "self_attn.v_proj": ("self_attn.v_proj",),
+        "self_attn.out_proj": ("self_attn.o_proj",),
+        "self_attn_layer_norm": ("input_layernorm",),
+        "fc1": ("mlp.up_proj",),
+        "fc2": ("mlp.down_proj",),
+        "final_layer_norm": ("post_attention_layernorm",),
+    },
+)
+_OTHER: Mapping[str, Names] = {
+    "bloom": _FALCON,
+    "ernie4_5_moe": _like_llama({"mlp.gate.moe_statics.e_score_correction_bias": "mlp.gate.e_score_correction_bias"}),
+    "exaone4": _like_llama(_AFTER_BOTH),
+    "falcon": _FALCON,
+    "gemma2": _like_llama({**_AFTER_BOTH, "pre_feedforward_layernorm": "post_attention_layernorm"}),
+    "gemma3_text": _like_llama({**_AFTER_BOTH, "pre_feedforward_layernorm": "post_attention_layernorm"}),
+    "glm": _like_llama(_FUSED_FFN),
+    "glm4": _like_llama(_FUSED_FFN),
+    "gpt2": _GPT,
+    "gpt_bigcode": _GPT,
+    "gpt_neox": _GPT_NEOX,
+    "gpt_oss": _like_llama({"mlp.router": "mlp.gate"}),
+    "granitemoe": _like_llama(
+        {
+            "block_sparse_moe.router": "mlp.gate",
+            "block_sparse_moe.experts": "mlp.experts",
+            "block_sparse_moe.experts.gate_up_proj": "mlp.experts.gate_up_proj",
+            "block_sparse_moe.experts.down_proj": "mlp.experts.down_proj",
+        }
+    ),
+    "minimax_m2": _like_llama({"mlp.e_score_correction_bias": "mlp.gate.e_score_correction_bias"}),
+    "olmo2": _like_llama(_AFTER_BOTH),
+    "olmo3": _like_llama(_AFTER_BOTH),
+    "opt": _OPT,
+    "phi": _like_llama(
+        {
+            "self_attn.dense": "self_attn.o_proj",
+            "self_attn.q_layernorm": "self_attn.q_norm",
+            "self_attn.k_layernorm": "self_attn.k_norm",
+            "mlp.fc1": "mlp.up_proj",
+            "mlp.fc2": "mlp.down_proj",
+        },
+        {"final_layernorm": "norm"},
+    ),
+    "phi3": _like_llama({"self_attn.qkv_proj": _QKV, **_FUSED_FFN}),
+    "phimoe": _like_llama({"mlp.router": "mlp.gate"}),
+    "qwen2_moe": _like_llama(
+        {f"mlp.shared_expert.{name}": f"mlp.shared_experts.{name}" for name in ("gate_proj", "up_proj", "down_proj")}
+    ),
+    "stablelm": _like_llama(
+        {"self_attn.q_layernorm.norms.*": "self_attn.q_norm", "self_attn.k_layernorm.norms.*": "self_attn.k_norm"}
+    ),
+    "starcoder2": _like_llama({"mlp.c_fc": "mlp.up_proj", "mlp.c_proj": "mlp.down_proj"}),
+}
+_POST_NORM_OPT = replace(
+    _OPT,
+    layer={
+        **_OPT.layer,
+        "self_attn_layer_norm": ("post_self_attn_layernorm",),
+        "final_layer_norm": ("post_mlp_layernorm",),
+    },
+)
 
-BY_FAMILY: Mapping[str, Names] = dict.fromkeys(
-    ("deepseek_v2", "deepseek_v3", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"), LLAMA
-) | {"gpt2": GPT2}
+
+def names_of(config: ModelConfig) -> Names:
+    """How the `transformers` class of a configuration calls its modules."""
+    if config.read_as == "opt" and config.spec.layers[0].norm_slots == POST_NORM:
+        return _POST_NORM_OPT
+    return _OTHER.get(config.read_as, LLAMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +243,10 @@ class Term:
 def term_of(path: str, names: Names) -> Term:
     """The term of a parameter, buffer or module path. One that the table lacks keeps its own path, and says so.
 
-    >>> term_of("transformer.h.3.attn.c_proj.bias", GPT2)
+    >>> term_of("transformer.h.3.attn.c_proj.bias", _GPT)
     Term(layer=3, name='self_attn.o_proj.bias')
-    >>> term_of("model.layers.0.self_attn.sinks", LLAMA).name
-    'model.layers.0.self_attn.sinks (no such term)'
+    >>> term_of("model.layers.0.self_attn.gate", LLAMA).name
+    'model.layers.0.self_attn.gate (no such term)'
     """
     below = path.removeprefix(f"{names.base}.").removesuffix(".weight")
     suffix = ".bias" if below.endswith(".bias") else ""
@@ -114,6 +255,7 @@ def term_of(path: str, names: Names) -> Term:
     if stem.startswith(f"{names.layers}."):
         _, index, stem = stem.split(".", 2) if stem.count(".") > 1 else (*stem.split("."), "")
         layer, table = int(index), names.layer
+        stem = _INDEX.sub(".*", stem)
     terms = table.get(stem)
     if terms is None:
         return Term(None, f"{path} (no such term)")

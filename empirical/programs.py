@@ -22,7 +22,7 @@ from analytic.hf import ModelConfig
 from analytic.spec import LayerRun
 from analytic.training import AttentionKernel, Precision, TrainingSetup
 from empirical.build import AttentionImplementation, Device, our_layer, transformers_model
-from empirical.names import BY_FAMILY
+from empirical.names import names_of
 
 aten = torch.ops.aten
 
@@ -120,7 +120,7 @@ class LayerProgram:
     @classmethod
     def build(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
         """The layer at the head of `run`, and inputs for it."""
-        model, names = _meta_model(config, setup), BY_FAMILY[config.read_as]
+        model, names = _meta_model(config, setup), names_of(config)
         layer = model.get_submodule(f"{names.layers_path}.{run.first}")
         _materialize(layer, device)
         rotary_class = type(model.get_submodule(names.base).rotary_emb)

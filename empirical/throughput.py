@@ -27,7 +27,7 @@ from analytic.spec import LayerRun
 from analytic.training import AttentionKernel, Precision
 from empirical.build import our_layer
 from empirical.memory import CpuAllocator, CudaAllocator
-from empirical.names import BY_FAMILY, OURS
+from empirical.names import OURS, names_of
 from empirical.programs import DTYPES, LayerProgram, StepProgram
 
 BLOCKS = 7
@@ -86,7 +86,7 @@ def _measure(case: Case, device: torch.device) -> tuple[tuple[float, ...], int]:
 def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:
     """What is timed: weights and inputs random, experts routed as the case says, layers compiled if it says so."""
     config, setup = case.config, case.setup
-    names = BY_FAMILY[config.read_as] if case.built_by == "transformers" else OURS
+    names = names_of(config) if case.built_by == "transformers" else OURS
     program: LayerProgram | StepProgram
     if case.layer is None:
         program = StepProgram.build(config, setup, device)

@@ -206,8 +206,8 @@ def test_a_parameter_without_a_term_fails_by_its_path() -> None:
     from empirical.names import LLAMA, by_run, term_of
 
     spec = shipped("llama-3.2-1b").spec
-    counted = by_run("params", spec, [(term_of("model.layers.0.self_attn.sinks", LLAMA), 32)])
-    assert "model.layers.0.self_attn.sinks (no such term)" in Breakdown("params", {}).differences(counted)
+    counted = by_run("params", spec, [(term_of("model.layers.0.self_attn.gate", LLAMA), 32)])
+    assert "model.layers.0.self_attn.gate (no such term)" in Breakdown("params", {}).differences(counted)
 
 
 def test_a_witness_that_breaks_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
