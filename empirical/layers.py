@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from analytic.errors import UnsupportedModelError
 from analytic.spec import (
+    RMS_NORM,
     DenseFfn,
     FeedForward,
     GroupedQueryAttention,
@@ -240,14 +241,8 @@ class Moe(nn.Module):
 
 def supported(spec: ModelSpec) -> bool:
     """Whether this module has every kind of layer of the model, and what the model has around them."""
-    bare = ModelSpec(
-        hidden_size=spec.hidden_size,
-        vocab_size=spec.vocab_size,
-        layers=spec.layers,
-        tie_word_embeddings=spec.tie_word_embeddings,
-        mtp_layers=spec.mtp_layers,
-    )
-    return spec == bare and all(map(_has_layer, set(spec.layers)))
+    around = (spec.final_norm, spec.embedding_norm, spec.embedding_size, spec.head_bias, spec.num_positions)
+    return spec.has_rotary and around == (RMS_NORM, None, None, False, 0) and all(map(_has_layer, set(spec.layers)))
 
 
 def _has_layer(layer: LayerSpec) -> bool:
