@@ -177,7 +177,7 @@ def training_flops(
 def last_projection_flops(layer: LayerSpec, forward: Breakdown) -> int:
     """FLOPs of the layer's closing projection where nothing after it is saved for backward, else 0.
 
-    An expert's output is multiplied by its router weight or gate, and a dropout keeps its mask: both
+    A routed expert's output is multiplied by its router weight, and a dropout keeps its mask: both
     come after the projection, so that recomputation must run it, and so does a norm. The residual
     addition saves nothing.
     """
@@ -187,7 +187,7 @@ def last_projection_flops(layer: LayerSpec, forward: Breakdown) -> int:
         case DenseFfn():
             return forward["mlp.down_proj"]
         case MoeFfn():
-            return 0 if layer.ffn.shared_gate else forward.terms.get("mlp.shared_experts.down_proj", 0)
+            return 0 if layer.ffn.shared_first else forward.terms.get("mlp.shared_experts.down_proj", 0)
         case _:
             assert_never(layer.ffn)
 

@@ -160,6 +160,7 @@ class MoeFfn:
 
     Attributes:
         shared: the shared experts, as `transformers` builds them: one network as wide as all of them.
+        shared_first: they run before the routed ones, so that recomputation does not end with them.
         shared_gate: a sigmoid of one product with the hidden state scales their output (Qwen1.5-MoE).
         expert_bias, router_bias: biases on both expert matrices, and on the router (gpt-oss).
         score_correction: DeepSeek-V3's `e_score_correction_bias`, one value an expert, adjusted outside
@@ -171,6 +172,7 @@ class MoeFfn:
     num_experts_per_token: int
     expert_intermediate_size: int
     shared: DenseFfn | None = None
+    shared_first: bool = False
     shared_gate: bool = False
     expert_bias: bool = False
     router_bias: bool = False

@@ -29,27 +29,27 @@ with warnings.catch_warnings():
 # fmt: off
 _MOVES = frozenset(  # creating, viewing, copying and moving
     (
-        "_conj", "_to_copy", "_unsafe_view", "alias", "as_strided", "arange", "cat", "clone", "copy", "detach",
-        "empty", "empty_like", "expand", "full", "lift_fresh", "new_empty", "new_empty_strided", "new_ones",
-        "new_zeros", "numpy_T", "ones", "ones_like", "permute", "repeat",
-        "repeat_interleave", "scalar_tensor", "select", "select_backward", "slice",
-        "slice_backward", "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten",
-        "unsqueeze", "view", "view_as", "view_as_complex", "view_as_real", "zeros", "zeros_like",
+        "_conj", "_to_copy", "_unsafe_view", "alias", "arange", "as_strided", "broadcast_to", "cat", "clone",
+        "copy", "detach", "empty", "empty_like", "expand", "full", "lift_fresh", "new_empty", "new_empty_strided",
+        "new_ones", "new_zeros", "numpy_T", "ones", "ones_like", "permute", "repeat", "repeat_interleave",
+        "scalar_tensor", "select", "select_backward", "slice", "slice_backward", "split", "split_with_sizes",
+        "squeeze", "stack", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as", "view_as_complex",
+        "view_as_real", "zeros", "zeros_like",
     )
 )
 _LOOKUPS = frozenset(  # looking up, sorting, comparing
     (
-        "any", "bitwise_and", "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "ge",
-        "gt", "histc", "index", "index_put", "le", "logical_and", "logical_not", "lt", "masked_fill", "max",
-        "min", "ne", "scatter", "scatter_add", "sort", "topk", "tril", "triu", "where",
+        "any", "bitwise_and", "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "ge", "gt",
+        "histc", "index", "index_put", "le", "logical_and", "logical_not", "logical_or", "lt", "masked_fill",
+        "max", "min", "ne", "scatter", "scatter_add", "sort", "topk", "tril", "triu", "where",
     )
 )
 _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles
     (
-        "abs", "add", "bernoulli", "clamp", "cos", "cumsum", "div", "exp", "floor_divide", "gelu",
+        "abs", "add", "bernoulli", "clamp", "cos", "cumsum", "div", "exp", "exponential", "floor_divide", "gelu",
         "gelu_backward", "log", "mul", "native_dropout", "native_dropout_backward", "neg", "polar", "pow",
-        "reciprocal", "relu", "rsqrt", "rsub", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "sin", "sqrt",
-        "square", "sub", "tanh", "tanh_backward", "threshold_backward", "uniform",
+        "rand_like", "reciprocal", "relu", "rsqrt", "rsub", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
+        "sin", "sqrt", "square", "sub", "tanh", "tanh_backward", "threshold_backward", "uniform",
         "prim::PythonOp.GeLUFunction",  # BLOOM's own
     )
 )

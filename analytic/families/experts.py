@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from analytic.families.parts import (
     GROUPED,
@@ -11,13 +12,14 @@ from analytic.families.parts import (
     Family,
     decoder,
     dense_then_moe,
-    divided_head_dim,
     experts,
     gated,
     group_limits,
     layers_of,
+    nullable_head_dim,
     num_layers,
     numerics,
+    refuse_other_head_dim,
     shared_experts,
     sliding_window,
     stated_bias,
@@ -38,6 +40,7 @@ def _mixtral(keys: Keys) -> Described:
 
 def _phimoe(keys: Keys) -> Described:
     where = "PhimoeConfig"
+    keys.must_be("num_experts_per_tok", 2, "sparsemixer in PhimoeTopKRouter visits two experts, whatever the key says")
     layers = layers_of(
         keys,
         experts(keys, "num_local_experts", width_key="intermediate_size"),
@@ -53,11 +56,11 @@ def _phimoe(keys: Keys) -> Described:
 
 def _olmoe(keys: Keys) -> Described:
     where = "OlmoeConfig"
+    refuse_other_head_dim(keys)
     layers = layers_of(
         keys,
         experts(keys, "num_experts", width_key="intermediate_size"),
         where=where,
-        head_dim=divided_head_dim(keys),  # the norms on queries and keys take no other
         qk_norm=QkNorm(span="all_heads"),
         **stated_bias(keys, where=where),
     )
@@ -84,7 +87,7 @@ def _qwen2_moe(keys: Keys) -> Described:
     window = used_window(keys, where=where)
     first = 0 if window is None else keys.integer("max_window_layers", Derived(28, where), least=0)
     shared = DenseFfn(intermediate_size=keys.integer("shared_expert_intermediate_size"))
-    moe = experts(keys, "num_experts", shared=shared, shared_gate=True)
+    moe = experts(keys, "num_experts", shared=shared, shared_first=True, shared_gate=True)
     layers = layers_of(
         keys,
         _sparse_steps(keys, moe, gated(keys), where=where),
@@ -112,16 +115,16 @@ def _qwen3_moe(keys: Keys) -> Described:
 def _glm4_moe(keys: Keys) -> Described:
     where = "Glm4MoeConfig"
     has_qk_norm = keys.flag("use_qk_norm", Derived(False, where))
-    networks, routing = _sigmoid_routed(keys, where)
+    moe, routing = _sigmoid_routed(keys, where)
     layers = layers_of(
         keys,
-        networks,
+        dense_then_moe(keys, gated(keys), moe),
         where=where,
         qkv_bias=keys.flag("attention_bias", Derived(False, where)),
         qk_norm=QkNorm() if has_qk_norm else None,
     )
     num_mtp = keys.integer("num_nextn_predict_layers", Derived(0, "none stated"), least=0, most=MAX_LAYERS)
-    spec = decoder(keys, layers, mtp_layers=(layers[-1],) * num_mtp)
+    spec = decoder(keys, layers, mtp_layers=(replace(layers[-1], ffn=moe),) * num_mtp)
     return spec, numerics(keys, where=where, eps=1e-5, routing=routing)
 
 
@@ -129,10 +132,10 @@ def _dots1(keys: Keys) -> Described:
     where = "Dots1Config"
     window = sliding_window(keys, 4096, where=where)
     first = 0 if window is None else keys.integer("max_window_layers", Derived(62, where), least=0)
-    networks, routing = _sigmoid_routed(keys, where)
+    moe, routing = _sigmoid_routed(keys, where)
     layers = layers_of(
         keys,
-        networks,
+        dense_then_moe(keys, gated(keys), moe),
         where=where,
         windows=windows(keys, window, lambda i: i >= first),
         qk_norm=QkNorm(),
@@ -141,8 +144,8 @@ def _dots1(keys: Keys) -> Described:
     return decoder(keys, layers), numerics(keys, where=where, routing=routing)
 
 
-def _sigmoid_routed(keys: Keys, where: str) -> tuple[list[FeedForward], Routing]:
-    """DeepSeek-V3's experts and router: the first networks dense, a score correction, groups."""
+def _sigmoid_routed(keys: Keys, where: str) -> tuple[MoeFfn, Routing]:
+    """DeepSeek-V3's experts and router: shared experts, a score correction, groups."""
     moe = experts(keys, "n_routed_experts", shared=shared_experts(keys, "n_shared_experts"), score_correction="buffer")
     unreported = keys.unreported()
     ones = (Derived(1, where), Derived(1, where))
@@ -156,7 +159,7 @@ def _sigmoid_routed(keys: Keys, where: str) -> tuple[list[FeedForward], Routing]
         group_score="top2",
         fp32_logits=True,
     )
-    return dense_then_moe(keys, gated(keys), moe), routing
+    return moe, routing
 
 
 def _ernie4_5_moe(keys: Keys) -> Described:
@@ -168,6 +171,7 @@ def _ernie4_5_moe(keys: Keys) -> Described:
         "moe_num_experts",
         per_token_key="moe_k",
         shared=shared_experts(keys, "moe_num_shared_experts", bias=bias),
+        shared_first=True,
         score_correction="parameter",
     )
     first = keys.integer("moe_layer_start_index", Derived(1, where), least=0, most=MAX_LAYERS)
@@ -188,7 +192,7 @@ def _gpt_oss(keys: Keys) -> Described:
         experts(keys, "num_local_experts", width_key="intermediate_size", expert_bias=True, router_bias=True),
         where=where,
         windows=windows(keys, window, lambda i: i % 2 == 0),
-        head_dim=keys.integer("head_dim", Derived(64, where)),
+        head_dim=nullable_head_dim(keys, 64, where=where),
         sinks=True,
         **stated_bias(keys, where=where, absent=True),
     )

@@ -19,6 +19,7 @@ from analytic.families.parts import (
     layers_of,
     num_layers,
     numerics,
+    refuse_other_head_dim,
     sliding_window,
     stated_bias,
     windows,
@@ -203,6 +204,8 @@ def _falcon(keys: Keys) -> Described:
 def _phi(keys: Keys) -> Described:
     where = "PhiConfig"
     has_qk_norm = keys.flag("qk_layernorm", Derived(False, where))
+    if has_qk_norm:
+        refuse_other_head_dim(keys)
     layers = layers_of(
         keys,
         _plain(keys.integer("intermediate_size"), bias=True),
@@ -269,7 +272,7 @@ def _cohere2(keys: Keys) -> Described:
     else:
         pattern = keys.integer("sliding_window_pattern", Derived(4, where))
         of_layers = windows(keys, window, lambda i: (i + 1) % pattern != 0)
-    return _parallel_cohere(keys, where, windows=of_layers, head_dim=divided_head_dim(keys))
+    return _parallel_cohere(keys, where, windows=of_layers)
 
 
 def _parallel_cohere(keys: Keys, where: str, **options: Any) -> Described:

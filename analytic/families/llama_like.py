@@ -15,6 +15,7 @@ from analytic.families.parts import (
     dropout,
     gated,
     layers_of,
+    nullable_head_dim,
     num_layers,
     numerics,
     sliding_window,
@@ -203,7 +204,8 @@ def _glm_of(keys: Keys, where: str, norm_slots: tuple[NormSlot, ...]) -> Describ
 def _ernie4_5(keys: Keys) -> Described:
     where = "Ernie4_5Config"
     biases = stated_bias(keys, where=where, key="use_bias")
-    layers = layers_of(keys, gated(keys, bias=biases["output_bias"]), where=where, **biases)
+    head_dim = nullable_head_dim(keys, 128, where=where)
+    layers = layers_of(keys, gated(keys, bias=biases["output_bias"]), where=where, head_dim=head_dim, **biases)
     return decoder(keys, layers, tied=True), numerics(keys, where=where, eps=1e-5, theta=500_000.0)
 
 

@@ -90,6 +90,18 @@ def stated_head_dim(keys: Keys, *, where: str) -> int:
     return keys.integer("head_dim", Derived(divided_head_dim(keys), source))
 
 
+def nullable_head_dim(keys: Keys, absent: int, *, where: str) -> int:
+    """`head_dim`, which the class takes for `absent`, but a null for hidden_size / num_attention_heads."""
+    if "head_dim" in keys.config:
+        return stated_head_dim(keys, where=where)
+    return keys.integer("head_dim", Derived(absent, where))
+
+
+def refuse_other_head_dim(keys: Keys) -> None:
+    """For a class whose norms on queries and keys are as wide as hidden_size / num_attention_heads says."""
+    keys.must_be("head_dim", divided_head_dim(keys), "hidden_size / num_attention_heads, as its norms take it")
+
+
 def kv_heads(keys: Keys, *, where: str) -> int:
     """`num_key_value_heads`, or multi-head attention where it is absent and the family's class takes it so."""
     heads = keys.integer("num_attention_heads")
