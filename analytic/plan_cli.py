@@ -215,7 +215,7 @@ def _integer_up_to(most: int) -> Any:
 
 def _picture(text: str) -> Path:
     path = Path(text)
-    if path.suffix not in PICTURES:
+    if path.suffix.casefold() not in PICTURES:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a path that ends in {' or '.join(PICTURES)}")
     return path
 
