@@ -151,7 +151,7 @@ def _doubt(option: Option, *path: str) -> str:
 def _time(schedule: Schedule) -> str:
     if schedule.num_gpus is None or schedule.days is None:
         return f"{float(schedule.gpu_hours) / 24:,.1f} GPU-days; fix it with --num-gpus or --days"
-    return f"{float(schedule.days):,.2f} days on {schedule.num_gpus:,} GPUs"
+    return f"{float(schedule.days):,.2f} days on {_gpus(schedule.num_gpus)}"
 
 
 def _n(params: ParameterCounts) -> str:
@@ -227,7 +227,11 @@ def _fit(placement: Placement | NotPredicted) -> list[str]:
     lines.append(_row("  fewest GPUs", f"{least:,} at micro-batch {placement.micro_batch}, fully checkpointed"))
     holds = "fit" if placement.fits else "DO NOT FIT"
     most = f"largest micro-batch (power of 2): {placement.most_micro_batch}"
-    return [*lines, _row(f"  {gpus:,} GPUs", f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}")]
+    return [*lines, _row(f"  {_gpus(gpus)}", f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}")]
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count:,} GPUs"
 
 
 def _hanging(plan: Plan) -> list[str]:

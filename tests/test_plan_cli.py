@@ -114,6 +114,12 @@ def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not predicted: no memory schedule" in run(capsys, "--budget", "1e7", "--gpu", "h100", "--dtype", "fp8")
 
 
+def test_one_gpu_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(capsys, "--budget", "1e3", "--gpu", "h100", "--num-gpus", "1").splitlines()
+    assert any(line.startswith("time") and line.endswith("days on 1 GPU") for line in lines)
+    assert any(line.startswith("  1 GPU   ") for line in lines)
+
+
 def test_padding_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vocabulary 50,304, 47 of it padding" in run(capsys, "--budget", "1e4", "--vocab-size", "50257")
 
@@ -216,7 +222,11 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "half a GPU": ((*BUDGET, "--num-gpus", "0.5"), "expected an integer"),
     "too many GPUs": ((*BUDGET, "--num-gpus", "1e12"), "expected an integer"),
     "days and GPUs": ((*BUDGET, "--days", "3", "--num-gpus", "8"), "not allowed with"),
-    "epochs without a dataset": ((*BUDGET, "--max-epochs", "4"), "epochs without a dataset"),
+    "epochs without a dataset": ((*BUDGET, "--max-epochs", "4"), "max_epochs = 4: expected dataset_tokens, too"),
+    "half of one token": (
+        (*BUDGET, "--dataset-tokens", "1", "--max-epochs", "0.5"),
+        "max_epochs = 0.5: expected at least 1 / 1, one token of the dataset",
+    ),
     "dataset of nothing": ((*BUDGET, "--dataset-tokens", "0"), "'0': expected a positive number"),
     "half a token": ((*BUDGET, "--dataset-tokens", "1.5"), "expected an integer"),
     "dataset too large": ((*BUDGET, "--dataset-tokens", "1e30"), "expected an integer"),

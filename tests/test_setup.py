@@ -175,6 +175,7 @@ def test_the_convention_of_the_mfu_can_be_stated(tmp_path: Path) -> None:
 
 # (what to replace, by what, what the error says); it names the line that was replaced
 BAD = {
+    "less than a token": ('"max_epochs": 100,', '"max_epochs": 1e-13,', "dataset_constraints.max_epochs = 1e-13"),
     "unknown section": ('"output_options": {', '"extra": {}, "output_options": {', "extra: no such key"),
     "missing section": ('"output_options": {', '"output_option": {', "missing output_options"),
     "unknown field": ('"num_gpus": 8,', '"num_gpu": 8,', "missing num_gpus"),
@@ -197,6 +198,7 @@ BAD = {
     "no MFU": ('"expected_mfu": 0.45,', '"expected_mfu": 0,', "training_efficiency.expected_mfu = 0"),
     "MFU in percent": ('"expected_mfu": 0.45,', '"expected_mfu": 45,', "training_efficiency.expected_mfu = 45"),
     "MFU as text": ('"expected_mfu": 0.45,', '"expected_mfu": "45%",', "training_efficiency.expected_mfu = '45%'"),
+    "no file": ('"expected_mfu": 0.45,', '"expected_mfu": {"calibration": 3},', "expected_mfu.calibration = 3"),
     "unknown attention": ('"expected_mfu": 0.45,', '"expected_mfu": 0.45, "attention": "x",', "attention = 'x'"),
     "no batch": ('"batch_size": 4,', '"batch_size": 0,', "training_efficiency.batch_size = 0"),
     "batch a list": ('"batch_size": 4,', '"batch_size": [4],', "training_efficiency.batch_size = [4]"),
@@ -231,7 +233,9 @@ def test_a_bad_file_names_field_and_line(case: str, tmp_path: Path) -> None:
     assert message.startswith(f"{path}: line ")
     assert expected in message
     assert "\n" not in message
-    if not expected.startswith("missing"):
+    if expected.startswith("missing"):
+        assert f": {expected}" in message  # no dotted path: what is missing is no key of the file
+    else:
         assert f": line {line_of(old)}" in message
 
 
@@ -252,7 +256,14 @@ def test_a_section_that_is_none(value: object, tmp_path: Path) -> None:
         load_setup(path, HARDWARE)
 
 
-def test_an_hour_too_short_for_a_token(tmp_path: Path) -> None:
-    path = edited(tmp_path, '"available_hours": 720,', '"available_hours": 1e-12,')
-    with pytest.raises(PlannerError, match="do not pay"):
+# One token of the example takes 43,306,057,728 FLOPs, 3.379e-9 hours of its machine.
+@pytest.mark.parametrize("hours", ["1e-300", "3.37e-9"])
+def test_an_hour_too_short_for_a_token(hours: str, tmp_path: Path) -> None:
+    path = edited(tmp_path, '"available_hours": 720,', f'"available_hours": {hours},')
+    with pytest.raises(PlannerError, match=rf"^{path}: training_gear.available_hours = {hours[:4]}.*one token takes$"):
         plan_of(path)
+
+
+def test_an_hour_long_enough_for_a_token(tmp_path: Path) -> None:
+    path = edited(tmp_path, '"available_hours": 720,', '"available_hours": 3.38e-9,')
+    assert plan_of(path).tokens == 1
