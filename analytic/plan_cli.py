@@ -17,7 +17,7 @@ from analytic.budget import DEFAULT_DTYPE, DataLimit, Market, compare
 from analytic.calibrated import Calibrated
 from analytic.calibration import load_calibration
 from analytic.claims import load_run, shipped_runs
-from analytic.commandline import Parser, positive_integer, run
+from analytic.commandline import Parser, positive_integer, refuse, run
 from analytic.design import Family, Kind
 from analytic.errors import UsageError
 from analytic.files import write_json
@@ -138,15 +138,16 @@ def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
-    general: Mfu = Assumed(value=DEFAULT_MFU, by="default")
+    general: Mfu | None = None
     by_gpu: dict[str, Mfu] = {}
     for name, value in args.mfu or ():
         given = Assumed(value=value, by="given")
         if name is None:
+            refuse(general is not None, "--mfu: the MFU of every GPU is given twice")
             general = given
-        elif (key := hardware.find(name).key) in by_gpu:
-            raise UsageError(f"--mfu: {key} is given twice")
         else:
+            key = hardware.find(name).key
+            refuse(key in by_gpu, f"--mfu: {key} is given twice")
             by_gpu[key] = given
     prices: dict[str, float | None] = {}
     for name, price in args.gpu or ():
@@ -155,6 +156,7 @@ def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
         prices[key] = price
     if prices and (stray := by_gpu.keys() - prices.keys()):
         raise UsageError(f"--mfu {', '.join(sorted(stray))}: not among the GPUs of --gpu")
+    general = general or Assumed(value=DEFAULT_MFU, by="default")
     return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=prices, dtype=args.dtype or DEFAULT_DTYPE)
 
 

@@ -192,6 +192,8 @@ def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) 
         ([LLAMA_7B, "--dtype", "fp32", "--attention-kernel", "flash"], "expected eager with fp32"),
         ([LLAMA_7B, "--dtype", "fp32", "--master-weights"], "fp32 parameters are their own"),
         ([LLAMA_7B, "--micro-batch", "0"], "'0': expected an integer"),
+        ([LLAMA_7B, "--batch-size", "1", "--batch-size", "2"], "argument --batch-size: given twice"),
+        ([LLAMA_7B, "--dtype", "fp16", "--dtype=bf16"], "argument --dtype: given twice"),
     ],
 )
 def test_bad_options_are_one_line_and_status_2(
