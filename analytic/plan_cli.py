@@ -20,7 +20,7 @@ from analytic.claims import load_run, shipped_runs
 from analytic.commandline import Parser, positive_integer, refuse, run
 from analytic.design import Family, Kind
 from analytic.errors import UsageError
-from analytic.files import write_json
+from analytic.files import json_bytes, write_files
 from analytic.flops import AttentionConvention
 from analytic.hardware import DTYPES, Hardware, load_hardware
 from analytic.hf_write import to_config
@@ -65,6 +65,9 @@ def _plan(argv: Sequence[str] | None) -> int:
 
 
 def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[str, Any]]:
+    refuse(
+        args.plot is not None and args.plot == args.write_config, "--plot: expected another path than --write-config"
+    )
     request = _request(args, hardware)
     laws = load_laws() | {request.law.name: request.law}
     flat: Plan | None = None
@@ -73,10 +76,12 @@ def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[st
         flat = make_plan(request, ())
         request = tuned(request, calibrated, hardware, args.micro_batch or DEFAULT_MICRO_BATCH)
     made = make_plan(request, laws.values())
+    files: dict[Path, bytes] = {}
     if args.write_config:
-        write_json(args.write_config, to_config(made.spec, request.family.seq_len))
+        files[args.write_config] = json_bytes(to_config(made.spec, request.family.seq_len))
     if args.plot:
-        _plot(made, args.plot)
+        files[args.plot] = _picture_of(made, args.plot)
+    write_files(files)
     return plan_report.forward_text(made, flat), forward_json(made, flat)
 
 
@@ -90,12 +95,12 @@ def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
     return plan_report.claim_text(claimed, published), claim_json(claimed, published)
 
 
-def _plot(made: Plan, path: Path) -> None:
+def _picture_of(made: Plan, path: Path) -> bytes:
     try:
-        from analytic.plot import plot_plan  # matplotlib takes most of a second to import
+        from analytic.plot import picture_of  # matplotlib takes most of a second to import
     except ModuleNotFoundError:
         raise UsageError("--plot needs matplotlib, which is not installed") from None
-    plot_plan(made, path)
+    return picture_of(made, path.suffix.removeprefix(".").casefold())
 
 
 def _request(args: argparse.Namespace, hardware: Hardware) -> Request:

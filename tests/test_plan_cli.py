@@ -150,9 +150,9 @@ def test_the_shipped_design_is_what_the_command_gives(capsys: pytest.CaptureFixt
 
 
 def test_the_plan_draws_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for suffix in ("png", "svg"):
+    for suffix in ("PNG", "svg"):
         run(capsys, "--budget", "1e5", "--dataset-tokens", "1e11", "--plot", str(tmp_path / f"plan.{suffix}"))
-    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plan.PNG").read_bytes().startswith(b"\x89PNG")
     ElementTree.parse(tmp_path / "plan.svg")
 
 
@@ -161,8 +161,31 @@ def test_a_picture_needs_matplotlib_alone(
 ) -> None:
     monkeypatch.delitem(sys.modules, "analytic.plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
-    assert plan(["--budget", "1e5", "--plot", str(tmp_path / "plan.png")]) == 2
+    files = ("--write-config", str(tmp_path / "config.json"), "--plot", str(tmp_path / "plan.png"))
+    assert plan(["--budget", "1e5", *files]) == 2
     assert "--plot needs matplotlib" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("config", "picture"),
+    [
+        ("config.json", "nowhere/x.png"),
+        ("config.json", "folder.png"),
+        ("folder.png", "x.png"),
+        ("config.json", "x.pdf"),
+    ],
+)
+def test_of_two_files_none_is_written_where_one_cannot_be(
+    config: str, picture: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    argv = ("--budget", "1e5", "--write-config", str(tmp_path / config), "--plot", str(tmp_path / picture))
+    assert plan(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
 
 
 HEAVY = ("torch", "transformers", "numpy", "scipy", "matplotlib", "fvcore", "rich")
@@ -237,6 +260,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "endless epochs": ((*BUDGET, "--dataset-tokens", "1e9", "--max-epochs", "1e9"), "at most 1e+06"),
     "config in no folder": ((*BUDGET, "--write-config", "/nowhere/x.json"), "/nowhere/x.json: cannot be written"),
     "picture in no folder": ((*BUDGET, "--plot", "/nowhere/x.png"), "/nowhere/x.png: cannot be written"),
+    "one path for two": ((*BUDGET, "--plot", "x.png", "--write-config", "x.png"), "expected another path"),
     "picture of a kind": ((*BUDGET, "--plot", "x.pdf"), "expected a path that ends in .png or .svg"),
     "setup from no file": (("--setup", "none.json"), "none.json: No such file"),
     "setup from a folder": (("--setup", "."), "a directory"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from analytic.backward import BackwardPlan, plan_backward
 from analytic.errors import FileError, PlannerError
-from analytic.files import configs_dir
+from analytic.files import configs_dir, read_json_object, read_toml
 from analytic.hardware import load_hardware
 from analytic.jsonc import key_lines, read_jsonc, without_comments
 from analytic.scaling import load_law, load_laws
@@ -92,6 +93,16 @@ def test_every_key_has_a_line(value: dict[str, object]) -> None:
 def test_keys_by_path_and_line() -> None:
     text = '{\n"a": {\n"b": [{"x": 1}, "y"],\n"c": 2}, "a2":\n{"b": "{"}}'
     assert key_lines(text) == {("a",): 2, ("a", "b"): 3, ("a", "c"): 4, ("a2",): 4, ("a2", "b"): 5}
+
+
+@pytest.mark.parametrize(
+    ("read", "text"), [(read_json_object, '{"a": 1}'), (read_toml, "a = 1"), (read_jsonc, '{"a": 1} // one')]
+)
+def test_a_byte_order_mark_is_no_part_of_the_text(read: Callable[[Path], object], text: str, tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain", tmp_path / "marked"
+    plain.write_bytes(text.encode())
+    marked.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read(marked) == read(plain)
 
 
 def test_a_comment_without_its_end(tmp_path: Path) -> None:
