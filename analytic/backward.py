@@ -79,6 +79,11 @@ class BackwardPlan:
         return None if price is None else self.gpu_hours * exact(price.usd_per_gpu_hour)
 
     @property
+    def energy_kwh(self) -> Fraction | None:
+        """Of the boards at their TDP, where the GPU is known."""
+        return None if self.setup.gpu is None else self.gpu_hours * self.setup.gpu.tdp_watts / 1000
+
+    @property
     def used_flops(self) -> int:
         return self.tokens * self.flops.training_per_token
 

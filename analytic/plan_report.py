@@ -288,10 +288,11 @@ def _machine(plan: BackwardPlan) -> list[str]:
     usd = "no price known" if plan.usd is None or setup.price is None else f"{float(plan.usd):,.2f} USD"
     if setup.price is not None:
         usd += f" at {setup.price.usd_per_gpu_hour:.2f} USD/h ({setup.price.origin})"
+    bound = f"  ({UPPER_BOUND})" if without_communication(setup.mfu, setup.num_gpus) else ""
     return [
         _row("machine", f"{setup.num_gpus:,} x {setup.gpu_type} for {setup.hours:,g} hours"),
         _row("  peak per GPU", f"{setup.peak_flops_per_s / 1e12:,.1f} TFLOP/s {setup.dtype}, {setup.peak_source}"),
-        _row("  MFU", f"{_percent(setup.mfu.value)} {setup.mfu.origin}, {setup.convention} attention"),
+        _row("  MFU", f"{_percent(setup.mfu.value)} {setup.mfu.origin}, {setup.convention} attention{bound}"),
         _row("compute, C", f"{flops_text(round(plan.compute_flops))} ({_si(plan.compute_flops)})"),
         _row("GPU-hours", f"{float(plan.gpu_hours):,.1f}, {usd}"),
     ]

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from analytic.files import configs_dir
+from analytic.jsonc import read_jsonc
 from analytic.plan_cli import plan
 
 SETUP = str(configs_dir() / "backward_scaling_config.json")
@@ -58,6 +59,52 @@ def test_backward_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["tokens"] == 213_100_828_941
     assert found["compute_flops"] == 92285568 * 10**14
     assert found["six_nd_flops"] == 6 * 6_885_871_616 * 213_100_828_941
+    assert found["energy_kwh"] == pytest.approx(8 * 720 * 0.7)
+    assert found["approximation"] is None
+    assert any(fact.startswith("attention full, ") for fact in found["assumed"])
+    (option,) = found["options"]
+    assert (option["gpu"], option["usd_per_gpu_hour"], option["price_source"]) == (
+        "h100-sxm",
+        2.99,
+        "RunPod, 2025-03-03",
+    )
+    assert option["flops_per_usd"] == pytest.approx(989e12 * 0.45 * 3600 / 2.99)
+
+
+def test_both_ways_give_machines_the_same_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    """All but those of a budget and of a search for an architecture, which a backward file states."""
+    forward, backward = facts(capsys, "--budget", "1e6"), facts(capsys, "--setup", SETUP)
+    of_a_search = {
+        "budget_usd",
+        "optimum",
+        "within_1_percent_of_optimum",
+        "six_nd_optimum",
+        "vocab_padding",
+        "flat_mfu",
+    }
+    assert forward.keys() - backward.keys() == of_a_search
+    for key in ("mfu", "law_details", "fit"):
+        assert forward[key].keys() == backward[key].keys()
+    assert forward["options"][0].keys() == backward["options"][0].keys()
+
+
+def test_a_machine_that_is_not_in_the_table_has_no_price(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "setup.json"
+    path.write_text(Path(SETUP).read_text().replace('"H100",', '"ours", "peak_flops_per_gpu": 1e15,'))
+    found = facts(capsys, "--setup", str(path))
+    (option,) = found["options"]
+    assert found["gpu"] == option["gpu"] == option["name"] == "ours"
+    assert found["usd"] is found["energy_kwh"] is option["usd_per_gpu_hour"] is option["flops_per_usd"] is None
+
+
+def test_an_moe_planned_backward_is_an_approximation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    setup, _ = read_jsonc(Path(SETUP))
+    mixtral = json.loads((configs_dir() / "models" / "mixtral-8x7b.json").read_text())
+    keys = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    more = ("num_key_value_heads", "num_local_experts", "num_experts_per_tok")
+    path = tmp_path / "setup.json"
+    path.write_text(json.dumps(setup | {"architecture": {key: mixtral[key] for key in (*keys, *more)}}))
+    assert "overestimate" in facts(capsys, "--setup", str(path))["approximation"]
 
 
 def test_claim_json(capsys: pytest.CaptureFixture[str]) -> None:

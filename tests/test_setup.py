@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from analytic.errors import FileError, PlannerError
 from analytic.files import configs_dir, read_json_object, read_toml
 from analytic.hardware import load_hardware
 from analytic.jsonc import key_lines, read_jsonc, without_comments
+from analytic.mfu import Measured
+from analytic.plan_json import backward_json
+from analytic.plan_report import backward_text
 from analytic.scaling import load_law, load_laws
 from analytic.setup import load_setup
 
@@ -127,6 +131,14 @@ def test_the_example() -> None:
     assert plan.setup.tokens_per_step == 4 * 16 * 8 * 2048
     assert plan.steps == -(-plan.tokens // (4 * 16 * 8 * 2048))
     assert all(check.holds for check in plan.checks())
+
+
+@pytest.mark.parametrize(("num_gpus", "bound"), [(1, False), (8, True)])
+def test_one_gpu_s_mfu_on_many_is_an_upper_bound(num_gpus: int, bound: bool) -> None:
+    mfu = Measured(value=0.45, gpu="H100", date="2026-01-02", num_gpus=1, kernel="flash", convention="full")
+    plan = plan_backward(replace(load_setup(EXAMPLE, HARDWARE), mfu=mfu, num_gpus=num_gpus), ())
+    assert backward_json(plan)["mfu"]["upper_bound"] is bound
+    assert ("upper bound" in backward_text(plan)) is bound
 
 
 def test_the_example_by_hand() -> None:
