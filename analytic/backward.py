@@ -79,6 +79,11 @@ class BackwardPlan:
         return None if price is None else self.gpu_hours * exact(price.usd_per_gpu_hour)
 
     @property
+    def energy_kwh(self) -> Fraction | None:
+        """Of the boards at their TDP, where the GPU is known."""
+        return None if self.setup.gpu is None else self.gpu_hours * self.setup.gpu.tdp_watts / 1000
+
+    @property
     def used_flops(self) -> int:
         return self.tokens * self.flops.training_per_token
 
@@ -122,17 +127,18 @@ def plan_backward(setup: Setup, laws: Iterable[ScalingLaw]) -> BackwardPlan:
         laws: those to show the spread of.
 
     Raises:
-        UsageError: a machine whose hours do not pay for training on one token.
+        UsageError: hours too few to train on one token.
     """
     compute = compute_from_hours(setup.peak_flops_per_s, setup.mfu.value, setup.num_gpus, setup.hours)
     flops = {c: training_flops(setup.spec, seq_len=setup.seq_len, convention=c) for c in CONVENTIONS}
     affordable = {c: tokens_from_compute(compute, flops[c].training_per_token) for c in CONVENTIONS}
     data = DataLimit(dataset_tokens=setup.dataset_tokens, max_epochs=setup.max_epochs)
     tokens = data.clip(affordable[setup.convention])
-    if tokens < 1:
-        raise UsageError(f"{setup.path}: the hours do not pay for training on one token")
     counts = parameter_counts(setup.spec)
     own = flops[setup.convention]
+    if compute < own.training_per_token:  # not rounded to one token: with a lower MFU it would be none
+        hours = f"training_gear.available_hours = {setup.hours:g}"
+        raise UsageError(f"{setup.path}: {hours}: expected as many as training on one token takes")
 
     def loss(law: ScalingLaw, trained_on: int) -> float:
         return law.loss(count_params(counts, LAW_MEASURE[law.n_means]), trained_on, setup.dataset_tokens)

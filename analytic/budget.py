@@ -74,9 +74,10 @@ class DataLimit:
 
     def __post_init__(self) -> None:
         if self.max_epochs is not None and self.dataset_tokens is None:
-            raise UsageError("a number of epochs without a dataset: expected the tokens of the dataset, too")
+            raise UsageError(f"max_epochs = {self.max_epochs:g}: expected dataset_tokens, too")
         if self.most_tokens == 0:
-            raise UsageError(f"{self.max_epochs:g} epochs of {self.dataset_tokens} tokens: expected at least one token")
+            least = f"1 / {self.dataset_tokens:,}, one token of the dataset"
+            raise UsageError(f"max_epochs = {self.max_epochs:g}: expected at least {least}")
 
     @property
     def most_tokens(self) -> int | None:

@@ -21,6 +21,8 @@ from analytic.memory_report import fits_text, memory_text
 from analytic.summary import Workload, summarize
 from analytic.training import AttentionKernel, Optimizer, Precision, TrainingSetup, fused_kernel
 
+NOT_WITH_FITS = ("attention", "checkpointing", "mtp")
+
 
 def count(argv: Sequence[str] | None = None) -> int:
     """Print what a model costs. Returns the exit status: 0, or 2 on bad input."""
@@ -29,17 +31,20 @@ def count(argv: Sequence[str] | None = None) -> int:
 
 def _count(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
+    refuse(args.reserve is not None and args.fits is None, "--reserve: expected only with --fits")
+    for name in NOT_WITH_FITS:
+        is_ignored = args.fits is not None and bool(getattr(args, name))
+        refuse(is_ignored, f"--{name}: expected without --fits, whose answer does not depend on it")
     config = hf.load(args.config)
     workload = Workload.of(
         config,
         seq_len=args.seq_len,
         batch_size=args.batch_size,
-        convention=args.attention,
-        checkpointing=args.checkpointing,
+        convention=args.attention or "full",
+        checkpointing=args.checkpointing or "none",
         mtp=args.mtp,
     )
     setup = _setup(args, config, workload)
-    refuse(args.reserve is not None and args.fits is None, "--reserve: expected only with --fits")
     if args.fits is not None:
         sys.stdout.write(_fits(config, setup, args))
         return 0
@@ -59,8 +64,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--batch-size", type=positive_integer, default=1, metavar="N", help="sequences that FLOPs count"
     )
-    parser.add_argument("--attention", choices=get_args(AttentionConvention), default="full", help="which pairs count")
-    parser.add_argument("--checkpointing", choices=get_args(Checkpointing), default="none")
+    parser.add_argument("--attention", choices=get_args(AttentionConvention), help="which pairs count; default: full")
+    parser.add_argument("--checkpointing", choices=get_args(Checkpointing), help="default: none")
     parser.add_argument("--mtp", action="store_true", help="include multi-token-prediction layers in the counts")
     parser.add_argument("--json", action="store_true", help="the same facts for machines, in base units")
     memory = parser.add_argument_group("memory of a training step on one GPU")

@@ -13,11 +13,30 @@ from analytic.errors import PlannerError, UsageError
 from analytic.spec import MAX_DIMENSION
 
 
+class _StoreOnce(argparse.Action):
+    """What argparse does with an option by default, except that a second value does not silently win."""
+
+    _filled: argparse.Namespace | None = None  # what has a value already: another parse fills another namespace
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if self._filled is namespace:
+            raise argparse.ArgumentError(self, "given twice, expected once")
+        self._filled = namespace
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose options are spelled out."""
+    """An argument parser whose errors are one line, and whose options are spelled out and given once."""
 
     def __init__(self, *, prog: str, description: str | None) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self.register("action", None, _StoreOnce)
 
     def error(self, message: str) -> Never:
         raise UsageError(message)

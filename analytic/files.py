@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -77,23 +78,34 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: JsonObject) -> None:
     """Write an object as JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    write_files({path: json_bytes(value)})
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file: to a temporary one beside the target, then renamed over it."""
+def json_bytes(value: JsonObject) -> bytes:
+    """An object as the JSON text of a file."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write every file or none: each to a temporary one beside its target, renamed once all are there."""
+    temporaries: dict[Path, Path] = {}
+    path = Path()
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
+        for path, content in contents.items():
+            if path.is_dir():  # the one target that a temporary file can be made beside, and not renamed over
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            temporaries[path] = Path(temporary)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            temporaries[path].chmod(0o644)
+        for path, written in temporaries.items():
+            written.replace(path)
     except OSError as error:
         raise FileError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        for written in temporaries.values():
+            written.unlink(missing_ok=True)
 
 
 def read_text(path: Path) -> str:
@@ -115,7 +127,7 @@ def read_text(path: Path) -> str:
     if status.st_size > MAX_FILE_BYTES:
         raise FileError(f"{path}: {status.st_size} bytes, expected at most {MAX_FILE_BYTES}")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows put a byte order mark before the text
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:

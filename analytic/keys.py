@@ -65,13 +65,17 @@ class Keys:
             self.reject(key, value, "true or false")
         return value
 
-    def number(self, key: str, absent: Derived | None = None, *, most: float = sys.float_info.max) -> float:
-        """A number above zero and at most `most`."""
+    def number(
+        self, key: str, absent: Derived | None = None, *, least: float | None = None, most: float = sys.float_info.max
+    ) -> float:
+        """A number from `least`, by default any above zero, to `most`."""
         value = self._value(key, absent)
-        if type(value) not in (int, float) or not 0 < value <= most:
-            bound = "" if most == sys.float_info.max else f" of at most {most:g}"
-            self.reject(key, value, f"a positive number{bound}")
-        return float(value)
+        if type(value) in (int, float) and (value > 0 if least is None else value >= least) and value <= most:
+            return float(value)
+        if least is not None:
+            self.reject(key, value, f"a number from {least:g} to {most:g}")
+        bound = "" if most == sys.float_info.max else f" of at most {most:g}"
+        self.reject(key, value, f"a positive number{bound}")
 
     def text(self, key: str, absent: Derived | None = None, *, among: Collection[str] = ()) -> str:
         value = self._value(key, absent)

@@ -160,7 +160,7 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
         laws: those to show the spread of.
 
     Raises:
-        UsageError: a budget that does not pay for one token.
+        UsageError: a budget that does not pay for one token, or days too few for it.
     """
     option, law, data = request.market.best, request.law, request.data
     compute = compute_from_usd(request.budget_usd, option)
@@ -258,6 +258,8 @@ def _schedule(request: Request, option: Option, used: Fraction) -> Schedule:
     num_gpus, days = request.num_gpus, None
     if request.days is not None:
         num_gpus = math.ceil(gpu_hours / 24 / exact(request.days))
+        if num_gpus > MOST_GPUS:
+            raise UsageError(f"days = {request.days:g}: expected no fewer than {MOST_GPUS:,} GPUs take")
     if num_gpus is not None:
         days = gpu_hours / 24 / num_gpus
     return Schedule(

@@ -17,10 +17,10 @@ from analytic.budget import DEFAULT_DTYPE, DataLimit, Market, compare
 from analytic.calibrated import Calibrated
 from analytic.calibration import load_calibration
 from analytic.claims import load_run, shipped_runs
-from analytic.commandline import Parser, positive_integer, run
+from analytic.commandline import Parser, positive_integer, refuse, run
 from analytic.design import Family, Kind
 from analytic.errors import UsageError
-from analytic.files import write_json
+from analytic.files import json_bytes, write_files
 from analytic.flops import AttentionConvention
 from analytic.hardware import DTYPES, Hardware, load_hardware
 from analytic.hf_write import to_config
@@ -65,6 +65,9 @@ def _plan(argv: Sequence[str] | None) -> int:
 
 
 def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[str, Any]]:
+    refuse(
+        args.plot is not None and args.plot == args.write_config, "--plot: expected another path than --write-config"
+    )
     request = _request(args, hardware)
     laws = load_laws() | {request.law.name: request.law}
     flat: Plan | None = None
@@ -73,10 +76,12 @@ def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[st
         flat = make_plan(request, ())
         request = tuned(request, calibrated, hardware, args.micro_batch or DEFAULT_MICRO_BATCH)
     made = make_plan(request, laws.values())
+    files: dict[Path, bytes] = {}
     if args.write_config:
-        write_json(args.write_config, to_config(made.spec, request.family.seq_len))
+        files[args.write_config] = json_bytes(to_config(made.spec, request.family.seq_len))
     if args.plot:
-        _plot(made, args.plot)
+        files[args.plot] = _picture_of(made, args.plot)
+    write_files(files)
     return plan_report.forward_text(made, flat), forward_json(made, flat)
 
 
@@ -90,12 +95,12 @@ def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
     return plan_report.claim_text(claimed, published), claim_json(claimed, published)
 
 
-def _plot(made: Plan, path: Path) -> None:
+def _picture_of(made: Plan, path: Path) -> bytes:
     try:
-        from analytic.plot import plot_plan  # matplotlib takes most of a second to import
+        from analytic.plot import picture_of  # matplotlib takes most of a second to import
     except ModuleNotFoundError:
         raise UsageError("--plot needs matplotlib, which is not installed") from None
-    plot_plan(made, path)
+    return picture_of(made, path.suffix.removeprefix(".").casefold())
 
 
 def _request(args: argparse.Namespace, hardware: Hardware) -> Request:
@@ -138,15 +143,16 @@ def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
-    general: Mfu = Assumed(value=DEFAULT_MFU, by="default")
+    general: Mfu | None = None
     by_gpu: dict[str, Mfu] = {}
     for name, value in args.mfu or ():
         given = Assumed(value=value, by="given")
         if name is None:
+            refuse(general is not None, "--mfu: the MFU of every GPU is given twice")
             general = given
-        elif (key := hardware.find(name).key) in by_gpu:
-            raise UsageError(f"--mfu: {key} is given twice")
         else:
+            key = hardware.find(name).key
+            refuse(key in by_gpu, f"--mfu: {key} is given twice")
             by_gpu[key] = given
     prices: dict[str, float | None] = {}
     for name, price in args.gpu or ():
@@ -155,6 +161,7 @@ def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
         prices[key] = price
     if prices and (stray := by_gpu.keys() - prices.keys()):
         raise UsageError(f"--mfu {', '.join(sorted(stray))}: not among the GPUs of --gpu")
+    general = general or Assumed(value=DEFAULT_MFU, by="default")
     return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=prices, dtype=args.dtype or DEFAULT_DTYPE)
 
 
@@ -215,7 +222,7 @@ def _integer_up_to(most: int) -> Any:
 
 def _picture(text: str) -> Path:
     path = Path(text)
-    if path.suffix not in PICTURES:
+    if path.suffix.casefold() not in PICTURES:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a path that ends in {' or '.join(PICTURES)}")
     return path
 

@@ -72,11 +72,12 @@ def _beside(plan: Plan) -> dict[str, Any]:
 
 
 def backward_json(plan: BackwardPlan) -> dict[str, Any]:
-    """What `plan.py --setup` found."""
+    """What `plan.py --setup` found; `forward_json` has six keys more, of its budget and its search."""
     setup = plan.setup
+    gpu = setup.gpu_type if setup.gpu is None else setup.gpu.key
     return {
-        "gpu": setup.gpu_type if setup.gpu is None else setup.gpu.key,
-        "mfu": _mfu(setup.mfu),
+        "gpu": gpu,
+        "mfu": _mfu(setup.mfu) | {"upper_bound": without_communication(setup.mfu, setup.num_gpus)},
         "compute_flops": round(plan.compute_flops),
         "used_flops": plan.used_flops,
         "params": plan.params.total,
@@ -91,8 +92,11 @@ def backward_json(plan: BackwardPlan) -> dict[str, Any]:
         "usd": None if plan.usd is None else float(plan.usd),
         "num_gpus": setup.num_gpus,
         "days": setup.hours / 24,
+        "energy_kwh": None if plan.energy_kwh is None else float(plan.energy_kwh),
         "law": setup.law.name,
         "law_details": _law(setup.law, plan.extrapolations),
+        "approximation": MOE_APPROXIMATION if plan.params.active != plan.params.total else None,
+        "assumed": [f"{key} {derived.value}, {derived.source}" for key, derived in setup.derived.items()],
         "flops_per_token": plan.flops.training_per_token,
         "attention": setup.convention,
         "seq_len": setup.seq_len,
@@ -102,11 +106,15 @@ def backward_json(plan: BackwardPlan) -> dict[str, Any]:
         "architecture": dict(setup.architecture),
         "options": [
             {
-                "gpu": setup.gpu_type,
+                "gpu": gpu,
+                "name": setup.gpu_type if setup.gpu is None else setup.gpu.name,
                 "dtype": setup.dtype,
                 "peak_flops_per_s": setup.peak_flops_per_s,
                 "peak_source": setup.peak_source,
                 "mfu": _mfu(setup.mfu),
+                "usd_per_gpu_hour": None if setup.price is None else setup.price.usd_per_gpu_hour,
+                "price_source": None if setup.price is None else setup.price.origin,
+                "flops_per_usd": None if plan.usd is None else float(plan.compute_flops / plan.usd),
             }
         ],
         "sensitivity": {

@@ -151,7 +151,7 @@ def _doubt(option: Option, *path: str) -> str:
 def _time(schedule: Schedule) -> str:
     if schedule.num_gpus is None or schedule.days is None:
         return f"{float(schedule.gpu_hours) / 24:,.1f} GPU-days; fix it with --num-gpus or --days"
-    return f"{float(schedule.days):,.2f} days on {schedule.num_gpus:,} GPUs"
+    return f"{float(schedule.days):,.2f} days on {_gpus(schedule.num_gpus)}"
 
 
 def _n(params: ParameterCounts) -> str:
@@ -227,7 +227,11 @@ def _fit(placement: Placement | NotPredicted) -> list[str]:
     lines.append(_row("  fewest GPUs", f"{least:,} at micro-batch {placement.micro_batch}, fully checkpointed"))
     holds = "fit" if placement.fits else "DO NOT FIT"
     most = f"largest micro-batch (power of 2): {placement.most_micro_batch}"
-    return [*lines, _row(f"  {gpus:,} GPUs", f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}")]
+    return [*lines, _row(f"  {_gpus(gpus)}", f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}")]
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count:,} GPUs"
 
 
 def _hanging(plan: Plan) -> list[str]:
@@ -284,10 +288,11 @@ def _machine(plan: BackwardPlan) -> list[str]:
     usd = "no price known" if plan.usd is None or setup.price is None else f"{float(plan.usd):,.2f} USD"
     if setup.price is not None:
         usd += f" at {setup.price.usd_per_gpu_hour:.2f} USD/h ({setup.price.origin})"
+    bound = f"  ({UPPER_BOUND})" if without_communication(setup.mfu, setup.num_gpus) else ""
     return [
         _row("machine", f"{setup.num_gpus:,} x {setup.gpu_type} for {setup.hours:,g} hours"),
         _row("  peak per GPU", f"{setup.peak_flops_per_s / 1e12:,.1f} TFLOP/s {setup.dtype}, {setup.peak_source}"),
-        _row("  MFU", f"{_percent(setup.mfu.value)} {setup.mfu.origin}, {setup.convention} attention"),
+        _row("  MFU", f"{_percent(setup.mfu.value)} {setup.mfu.origin}, {setup.convention} attention{bound}"),
         _row("compute, C", f"{flops_text(round(plan.compute_flops))} ({_si(plan.compute_flops)})"),
         _row("GPU-hours", f"{float(plan.gpu_hours):,.1f}, {usd}"),
     ]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import math
 from itertools import cycle
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analytic.design import line
-from analytic.files import write_bytes
 from analytic.plan import BAND_NATS, Plan, family_for
 from analytic.scaling import Cost, ScalingLaw
 
@@ -31,12 +29,8 @@ ABOVE_OPTIMUM_NATS = 0.06
 PLAN = "#000000"
 
 
-def plot_plan(plan: Plan, path: Path) -> None:
-    """Draw loss against N along the budget's frontier for each law, and loss contours over N and D.
-
-    Raises:
-        FileError: a path that cannot be written.
-    """
+def picture_of(plan: Plan, kind: str) -> bytes:
+    """Loss against N along the budget's frontier for each law, and loss contours over N and D, as png or svg."""
     figure = Figure(figsize=(13, 6), layout="constrained")
     frontier, contours = figure.subplots(1, 2)
     _frontier(frontier, plan)
@@ -45,8 +39,8 @@ def plot_plan(plan: Plan, path: Path) -> None:
     mfu = f"MFU {plan.option.mfu.value:.1%}, {plan.option.mfu.origin}"
     figure.suptitle(f"{usd}: C = {float(plan.compute_flops):.3g} FLOP; {mfu}")
     picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix.removeprefix("."), dpi=160)
-    write_bytes(path, picture.getvalue())
+    figure.savefig(picture, format=kind, dpi=160)
+    return picture.getvalue()
 
 
 def _frontier(axes: Axes, plan: Plan) -> None:

@@ -220,7 +220,7 @@ def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
     Raises:
         FileError: naming the path, the entry, the key and what was expected.
     """
-    path = path or configs_dir() / "scaling_laws.toml"
+    path = path or _shipped_path()
     where = "laws"
     laws = {}
     try:
@@ -240,17 +240,23 @@ def load_law(name: str) -> ScalingLaw:
 
     Raises:
         UsageError: no such law; the message lists those there are.
-        FileError: a file that does not hold exactly one law.
+        FileError: a file that does not hold exactly one law, or one that is named like a shipped law.
     """
-    if name.endswith(".toml"):
-        laws = load_laws(Path(name))
-        if len(laws) != 1:
-            raise FileError(f"{name}: {len(laws)} laws, expected one table [laws.NAME]")
-        return next(iter(laws.values()))
     shipped = load_laws()
-    if name not in shipped:
+    if name in shipped:
+        return shipped[name]
+    if not name.casefold().endswith(".toml"):
         raise UsageError(f"no scaling law {name!r}: expected one of {', '.join(shipped)}, or the path of a .toml file")
-    return shipped[name]
+    laws = list(load_laws(Path(name)).values())
+    if len(laws) != 1:
+        raise FileError(f"{name}: expected one table [laws.NAME], not {len(laws)}")
+    if laws[0].name in shipped:  # a plan shows both, and tells them apart by name
+        raise FileError(f"{name}: laws.{laws[0].name}: expected a name that {_shipped_path()} has not")
+    return laws[0]
+
+
+def _shipped_path() -> Path:
+    return configs_dir() / "scaling_laws.toml"
 
 
 def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
@@ -259,9 +265,9 @@ def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
     return ScalingLaw(
         name=name,
         citation=citation,
-        e=keys.number("E", most=_MOST_COEFFICIENT),
-        a=keys.number("A", most=_MOST_COEFFICIENT),
-        b=keys.number("B", most=_MOST_COEFFICIENT),
+        e=_coefficient(keys, "E"),
+        a=_coefficient(keys, "A"),
+        b=_coefficient(keys, "B"),
         alpha=keys.number("alpha", most=_MOST_EXPONENT),
         beta=keys.number("beta", most=_MOST_EXPONENT),
         n_means="total",
@@ -292,9 +298,10 @@ def _coefficient(keys: Keys, key: str) -> float:
     """A coefficient as printed, or from its logarithm: exactly one of the two."""
     if (key in keys.config) == (f"log_{key}" in keys.config):
         raise FileError(f"{key}: expected either {key} or log_{key}")
-    if key in keys.config:
-        return keys.number(key, most=_MOST_COEFFICIENT)
-    return math.exp(keys.number(f"log_{key}", most=math.log(_MOST_COEFFICIENT)))
+    if key in keys.config:  # a law may have no irreducible loss, but no optimum without both of the other terms
+        return keys.number(key, least=0 if key == "E" else 1 / _MOST_COEFFICIENT, most=_MOST_COEFFICIENT)
+    bound = math.log(_MOST_COEFFICIENT)
+    return math.exp(keys.number(f"log_{key}", least=-bound, most=bound))
 
 
 def _ranges(keys: Keys) -> dict[str, tuple[float, float]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from analytic.budget import DataLimit
 from analytic.calibrated import Calibrated, Shape, check_gpu
 from analytic.calibration import load_calibration
 from analytic.errors import FileError, PlannerError, UsageError
@@ -120,23 +121,24 @@ def load_setup(path: Path, hardware: Hardware) -> Setup:
         with _located(path, lines, (name,)):
             values |= read(sections[name], hardware)
             derived |= sections[name].derived
-    if isinstance(values["mfu"], Path):
+    if isinstance(values["mfu"], Keys):
         with _located(path, lines, ("training_efficiency", "expected_mfu")):
-            values["mfu"] = _calibrated(path.parent / values["mfu"], values, hardware)
+            values["mfu"] = _calibrated(values["mfu"], path.parent, values, hardware)
     return Setup(path=path, derived=derived, **values)
 
 
 @contextmanager
 def _located(path: Path, lines: Mapping[KeyPath, int], section: KeyPath) -> Iterator[None]:
-    """Prefix an error with path, line and section: messages about a key begin with that key."""
+    """Prefix an error with path, line and section: a message about a key of the section begins with that key."""
     try:
         yield
     except PlannerError as error:
         message = str(error)
-        key = message.split(" ", 1)[0].rstrip(":")
-        line = lines.get((*section, key), lines.get(section, 1))
-        where = "".join(f"{name}." for name in section)
-        raise type(error)(f"{path}: line {line}: {where}{message}") from None
+        key = (*section, message.split(" ", 1)[0].rstrip(":"))
+        where = ".".join(section)
+        if section:
+            where += "." if key in lines else ": "
+        raise type(error)(f"{path}: line {lines.get(key, lines.get(section, 1))}: {where}{message}") from None
 
 
 def _architecture(keys: Keys, _: Hardware) -> dict[str, Any]:
@@ -185,12 +187,9 @@ def _efficiency(keys: Keys, _: Hardware) -> dict[str, Any]:
     required = ("expected_mfu", "batch_size", "gradient_accumulation_steps")
     keys.require(required, "training_efficiency")
     keys.allow((*required, "attention"))
-    stated: Mfu | Path
+    stated: Mfu | Keys
     if isinstance(keys.config["expected_mfu"], dict):
-        source = Keys(keys.config["expected_mfu"])
-        source.allow(("calibration",))
-        source.require(("calibration",), "expected_mfu")
-        stated = Path(source.text("calibration"))
+        stated = Keys(keys.config["expected_mfu"])
     else:
         stated = Assumed(value=keys.number("expected_mfu", most=1), by="the file")
     conventions = ("full", "causal", "half")
@@ -203,9 +202,11 @@ def _efficiency(keys: Keys, _: Hardware) -> dict[str, Any]:
     }
 
 
-def _calibrated(path: Path, values: Mapping[str, Any], hardware: Hardware) -> Mfu:
+def _calibrated(keys: Keys, folder: Path, values: Mapping[str, Any], hardware: Hardware) -> Mfu:
     """Of this very model as the machine trains it: its optimizer's step shared by GPUs and accumulation steps."""
-    calibration = load_calibration(path)
+    keys.allow(("calibration",))
+    keys.require(("calibration",), "calibrated MFU")
+    calibration = load_calibration(folder / keys.text("calibration"))
     check_gpu(calibration, values["gpu"], values["gpu_type"], hardware)
     steps = values["num_gpus"] * values["gradient_accumulation_steps"]
     shape = Shape(values["config"], values["seq_len"], values["micro_batch_size"], values["dtype"], 1 / steps)
@@ -216,9 +217,11 @@ def _dataset(keys: Keys, _: Hardware) -> dict[str, Any]:
     required = ("dataset_size", "max_epochs", "sequence_length")
     keys.require(required, "dataset_constraints")
     keys.allow(required)
+    tokens, epochs = keys.integer("dataset_size", most=MOST_TOKENS), keys.number("max_epochs", most=MOST_EPOCHS)
+    DataLimit(dataset_tokens=tokens, max_epochs=epochs)  # less than one token is refused here, where the line is known
     return {
-        "dataset_tokens": keys.integer("dataset_size", most=MOST_TOKENS),
-        "max_epochs": keys.number("max_epochs", most=MOST_EPOCHS),
+        "dataset_tokens": tokens,
+        "max_epochs": epochs,
         "seq_len": keys.integer("sequence_length", most=MAX_DIMENSION),
     }
 

@@ -68,7 +68,7 @@ def test_the_bad_are_refused(config: Path, tmp_path: Path, capsys: pytest.Captur
         ([*_arguments(config, tmp_path / "none.json"), "--resume"], "No such file"),
         (_arguments(tmp_path / "none.json", tmp_path / "new.json"), "No such file"),
         (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with --config"),
-        ([*_arguments(config, tmp_path / "new.json"), "--device", "tpu"], "expected cuda or cpu"),
+        (["--out", str(tmp_path / "new.json"), "--device", "tpu"], "expected cuda or cpu"),
         (_arguments(config, tmp_path / "nowhere" / "new.json"), "cannot be written"),
     ):
         assert calibrate_cli.calibrate(arguments) == 2

@@ -67,6 +67,24 @@ def test_the_models_are_the_published_ones(name: str) -> None:
     assert parameter_counts(run.config.spec).total == PARAMS[name]
 
 
+# The rule by which Llama's published code widens: 2/3 of 4 d, times a multiplier, up to the next multiple.
+@pytest.mark.parametrize(
+    ("name", "multiplier", "multiple"),
+    [("llama-65b", 1, 256), ("llama-2-70b", 1.3, 4096), ("llama-3.1-405b", 1.2, 4096)],
+)
+def test_the_feed_forward_width_follows_the_published_rule(name: str, multiplier: float, multiple: int) -> None:
+    config = load_run(RUNS / f"{name}.toml", HARDWARE).config
+    width = int(multiplier * int(2 * 4 * config.spec.hidden_size / 3))
+    assert config.raw["intermediate_size"] == -(-width // multiple) * multiple
+
+
+def test_models_that_are_no_published_file_say_so() -> None:
+    for name, paper in (("llama-65b", "arXiv:2302.13971"), ("llama-3.1-405b", "arXiv:2407.21783")):
+        source = load_run(RUNS / f"{name}.toml", HARDWARE).config.raw["source"]
+        assert paper in source
+        assert "not verified against a published config.json" in source
+
+
 def test_every_shipped_run_is_possible() -> None:
     runs = shipped_runs(HARDWARE)
     assert {run.path.stem for run in runs} >= PARAMS.keys()

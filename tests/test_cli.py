@@ -186,12 +186,17 @@ def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) 
         ([LLAMA_7B, "--fits", "-1"], "expected a number of GiB or a GPU"),
         ([LLAMA_7B, "--fits", "2", "--reserve", "3"], "reserve of 3221225472 bytes: expected less than"),
         ([LLAMA_7B, "--reserve", "1"], "--reserve: expected only with --fits"),
+        ([LLAMA_7B, "--fits", "80", "--attention", "full"], "--attention: expected without --fits"),
+        ([LLAMA_7B, "--fits", "80", "--checkpointing", "none"], "--checkpointing: expected without --fits"),
+        ([DEEPSEEK_V3, "--fits", "80", "--mtp"], "--mtp: expected without --fits"),
         ([LLAMA_7B, "--seq", "8"], "unrecognized arguments: --seq 8"),
         ([LLAMA_7B, "--reserve", "x"], "'x': expected a number of GiB"),
         ([LLAMA_7B, "--dtype", "fp8"], "invalid choice: 'fp8'"),
         ([LLAMA_7B, "--dtype", "fp32", "--attention-kernel", "flash"], "expected eager with fp32"),
         ([LLAMA_7B, "--dtype", "fp32", "--master-weights"], "fp32 parameters are their own"),
         ([LLAMA_7B, "--micro-batch", "0"], "'0': expected an integer"),
+        ([LLAMA_7B, "--batch-size", "1", "--batch-size", "2"], "argument --batch-size: given twice"),
+        ([LLAMA_7B, "--dtype", "fp16", "--dtype=bf16"], "argument --dtype: given twice"),
     ],
 )
 def test_bad_options_are_one_line_and_status_2(

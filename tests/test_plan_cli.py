@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from analytic.files import configs_dir
+from analytic.jsonc import read_jsonc
 from analytic.plan_cli import plan
 
 SETUP = str(configs_dir() / "backward_scaling_config.json")
@@ -58,6 +59,52 @@ def test_backward_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["tokens"] == 213_100_828_941
     assert found["compute_flops"] == 92285568 * 10**14
     assert found["six_nd_flops"] == 6 * 6_885_871_616 * 213_100_828_941
+    assert found["energy_kwh"] == pytest.approx(8 * 720 * 0.7)
+    assert found["approximation"] is None
+    assert any(fact.startswith("attention full, ") for fact in found["assumed"])
+    (option,) = found["options"]
+    assert (option["gpu"], option["usd_per_gpu_hour"], option["price_source"]) == (
+        "h100-sxm",
+        2.99,
+        "RunPod, 2025-03-03",
+    )
+    assert option["flops_per_usd"] == pytest.approx(989e12 * 0.45 * 3600 / 2.99)
+
+
+def test_both_ways_give_machines_the_same_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    """All but those of a budget and of a search for an architecture, which a backward file states."""
+    forward, backward = facts(capsys, "--budget", "1e6"), facts(capsys, "--setup", SETUP)
+    of_a_search = {
+        "budget_usd",
+        "optimum",
+        "within_1_percent_of_optimum",
+        "six_nd_optimum",
+        "vocab_padding",
+        "flat_mfu",
+    }
+    assert forward.keys() - backward.keys() == of_a_search
+    for key in ("mfu", "law_details", "fit"):
+        assert forward[key].keys() == backward[key].keys()
+    assert forward["options"][0].keys() == backward["options"][0].keys()
+
+
+def test_a_machine_that_is_not_in_the_table_has_no_price(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "setup.json"
+    path.write_text(Path(SETUP).read_text().replace('"H100",', '"ours", "peak_flops_per_gpu": 1e15,'))
+    found = facts(capsys, "--setup", str(path))
+    (option,) = found["options"]
+    assert found["gpu"] == option["gpu"] == option["name"] == "ours"
+    assert found["usd"] is found["energy_kwh"] is option["usd_per_gpu_hour"] is option["flops_per_usd"] is None
+
+
+def test_an_moe_planned_backward_is_an_approximation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    setup, _ = read_jsonc(Path(SETUP))
+    mixtral = json.loads((configs_dir() / "models" / "mixtral-8x7b.json").read_text())
+    keys = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    more = ("num_key_value_heads", "num_local_experts", "num_experts_per_tok")
+    path = tmp_path / "setup.json"
+    path.write_text(json.dumps(setup | {"architecture": {key: mixtral[key] for key in (*keys, *more)}}))
+    assert "overestimate" in facts(capsys, "--setup", str(path))["approximation"]
 
 
 def test_claim_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +161,12 @@ def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not predicted: no memory schedule" in run(capsys, "--budget", "1e7", "--gpu", "h100", "--dtype", "fp8")
 
 
+def test_one_gpu_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(capsys, "--budget", "1e3", "--gpu", "h100", "--num-gpus", "1").splitlines()
+    assert any(line.startswith("time") and line.endswith("days on 1 GPU") for line in lines)
+    assert any(line.startswith("  1 GPU   ") for line in lines)
+
+
 def test_padding_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vocabulary 50,304, 47 of it padding" in run(capsys, "--budget", "1e4", "--vocab-size", "50257")
 
@@ -144,9 +197,9 @@ def test_the_shipped_design_is_what_the_command_gives(capsys: pytest.CaptureFixt
 
 
 def test_the_plan_draws_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for suffix in ("png", "svg"):
+    for suffix in ("PNG", "svg"):
         run(capsys, "--budget", "1e5", "--dataset-tokens", "1e11", "--plot", str(tmp_path / f"plan.{suffix}"))
-    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plan.PNG").read_bytes().startswith(b"\x89PNG")
     ElementTree.parse(tmp_path / "plan.svg")
 
 
@@ -155,8 +208,31 @@ def test_a_picture_needs_matplotlib_alone(
 ) -> None:
     monkeypatch.delitem(sys.modules, "analytic.plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
-    assert plan(["--budget", "1e5", "--plot", str(tmp_path / "plan.png")]) == 2
+    files = ("--write-config", str(tmp_path / "config.json"), "--plot", str(tmp_path / "plan.png"))
+    assert plan(["--budget", "1e5", *files]) == 2
     assert "--plot needs matplotlib" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("config", "picture"),
+    [
+        ("config.json", "nowhere/x.png"),
+        ("config.json", "folder.png"),
+        ("folder.png", "x.png"),
+        ("config.json", "x.pdf"),
+    ],
+)
+def test_of_two_files_none_is_written_where_one_cannot_be(
+    config: str, picture: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    argv = ("--budget", "1e5", "--write-config", str(tmp_path / config), "--plot", str(tmp_path / picture))
+    assert plan(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder.png"]
 
 
 HEAVY = ("torch", "transformers", "numpy", "scipy", "matplotlib", "fvcore", "rich")
@@ -201,6 +277,9 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "MFU as text": ((*BUDGET, "--mfu", "forty"), "'forty': expected a positive number"),
     "MFU of an unknown GPU": ((*BUDGET, "--mfu", "h1000=0.4"), "no GPU 'h1000'"),
     "MFU twice": ((*BUDGET, "--mfu", "h100=0.4", "--mfu", "h100=0.5"), "h100-sxm is given twice"),
+    "MFU of every GPU twice": ((*BUDGET, "--mfu", "0.4", "--mfu", "0.5"), "MFU of every GPU is given twice"),
+    "budget twice": ((*BUDGET, "--budget", "2e6"), "argument --budget: given twice, expected once"),
+    "law twice": ((*BUDGET, "--law", "hoffmann", "--law", "hoffmann"), "argument --law: given twice"),
     "MFU of a GPU not compared": ((*BUDGET, "--gpu", "a100", "--mfu", "h100=0.4"), "not among the GPUs of --gpu"),
     "unknown law": ((*BUDGET, "--law", "chinchilla"), "no scaling law 'chinchilla'"),
     "law from no file": ((*BUDGET, "--law", "none.toml"), "none.toml: No such file"),
@@ -213,16 +292,22 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown attention": ((*BUDGET, "--attention", "linear"), "invalid choice: 'linear'"),
     "no days": ((*BUDGET, "--days", "0"), "'0': expected a positive number"),
     "endless days": ((*BUDGET, "--days", "1e9"), "at most 100000"),
+    "days of too many GPUs": ((*BUDGET, "--days", "1e-9"), "days = 1e-09: expected no fewer than 1,000,000,000 GPUs"),
     "half a GPU": ((*BUDGET, "--num-gpus", "0.5"), "expected an integer"),
     "too many GPUs": ((*BUDGET, "--num-gpus", "1e12"), "expected an integer"),
     "days and GPUs": ((*BUDGET, "--days", "3", "--num-gpus", "8"), "not allowed with"),
-    "epochs without a dataset": ((*BUDGET, "--max-epochs", "4"), "epochs without a dataset"),
+    "epochs without a dataset": ((*BUDGET, "--max-epochs", "4"), "max_epochs = 4: expected dataset_tokens, too"),
+    "half of one token": (
+        (*BUDGET, "--dataset-tokens", "1", "--max-epochs", "0.5"),
+        "max_epochs = 0.5: expected at least 1 / 1, one token of the dataset",
+    ),
     "dataset of nothing": ((*BUDGET, "--dataset-tokens", "0"), "'0': expected a positive number"),
     "half a token": ((*BUDGET, "--dataset-tokens", "1.5"), "expected an integer"),
     "dataset too large": ((*BUDGET, "--dataset-tokens", "1e30"), "expected an integer"),
     "endless epochs": ((*BUDGET, "--dataset-tokens", "1e9", "--max-epochs", "1e9"), "at most 1e+06"),
     "config in no folder": ((*BUDGET, "--write-config", "/nowhere/x.json"), "/nowhere/x.json: cannot be written"),
     "picture in no folder": ((*BUDGET, "--plot", "/nowhere/x.png"), "/nowhere/x.png: cannot be written"),
+    "one path for two": ((*BUDGET, "--plot", "x.png", "--write-config", "x.png"), "expected another path"),
     "picture of a kind": ((*BUDGET, "--plot", "x.pdf"), "expected a path that ends in .png or .svg"),
     "setup from no file": (("--setup", "none.json"), "none.json: No such file"),
     "setup from a folder": (("--setup", "."), "a directory"),

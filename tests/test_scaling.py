@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytic.errors import PlannerError
+from analytic.files import configs_dir
 from analytic.scaling import CostCurve, ScalingLaw, closed_form, load_law, load_laws, optimum
 
 TEN_DIGITS = 5e-11
@@ -154,9 +155,20 @@ def test_a_law_of_ones_own(tmp_path: Path) -> None:
     )
 
 
+def test_a_law_without_irreducible_loss_and_with_factors_below_one(tmp_path: Path) -> None:
+    path = tmp_path / "MINE.TOML"
+    path.write_text(OWN_LAW.replace("E = 1.8", "E = 0").replace("A = 500", "log_A = -0.6931471805599453"))
+    law = load_law(str(path))
+    assert law.loss(1e9, 1e10) == pytest.approx(0.5 / 1e9**0.35 + math.exp(7.6) / 1e10**0.36, rel=TEN_DIGITS)
+
+
 BAD_LAWS = {
     "no law": ("", "expected one table"),
-    "two laws": (OWN_LAW + OWN_LAW.replace("mine", "yours"), "2 laws"),
+    "two laws": (OWN_LAW + OWN_LAW.replace("mine", "yours"), "expected one table [laws.NAME], not 2"),
+    "a shipped law's name": (
+        OWN_LAW.replace("mine", "hoffmann"),
+        f"laws.hoffmann: expected a name that {configs_dir() / 'scaling_laws.toml'} has not",
+    ),
     "not TOML": ("[laws", "not TOML"),
     "laws is no table": ("laws = 3", "laws = 3: expected an object"),
     "law is no table": ("[laws]\nmine = 3", "mine = 3: expected an object"),
@@ -166,6 +178,10 @@ BAD_LAWS = {
     "A and log_A": (OWN_LAW.replace("A = 500", "A = 500\nlog_A = 6"), "either A or log_A"),
     "negative alpha": (OWN_LAW.replace("0.35", "-0.35"), "alpha = -0.35"),
     "nan": (OWN_LAW.replace("0.35", "nan"), "alpha = nan"),
+    "negative E": (OWN_LAW.replace("1.8", "-0.1"), "E = -0.1: expected a number from 0"),
+    "A of nothing": (OWN_LAW.replace("A = 500", "A = 0"), "A = 0: expected a number from 1e-12"),
+    "log_B too low": (OWN_LAW.replace("7.6", "-99"), "log_B = -99: expected a number from -27"),
+    "log_B nan": (OWN_LAW.replace("7.6", "nan"), "log_B = nan"),
     "infinite": (OWN_LAW.replace("A = 500", "A = inf"), "A = inf"),
     "string": (OWN_LAW.replace("E = 1.8", 'E = "1.8"'), "E = '1.8'"),
     "unknown key": (OWN_LAW + "gamma = 1\n", "gamma: no such key"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,12 @@ from hypothesis import strategies as st
 
 from analytic.backward import BackwardPlan, plan_backward
 from analytic.errors import FileError, PlannerError
-from analytic.files import configs_dir
+from analytic.files import configs_dir, read_json_object, read_toml
 from analytic.hardware import load_hardware
 from analytic.jsonc import key_lines, read_jsonc, without_comments
+from analytic.mfu import Measured
+from analytic.plan_json import backward_json
+from analytic.plan_report import backward_text
 from analytic.scaling import load_law, load_laws
 from analytic.setup import load_setup
 
@@ -94,6 +99,16 @@ def test_keys_by_path_and_line() -> None:
     assert key_lines(text) == {("a",): 2, ("a", "b"): 3, ("a", "c"): 4, ("a2",): 4, ("a2", "b"): 5}
 
 
+@pytest.mark.parametrize(
+    ("read", "text"), [(read_json_object, '{"a": 1}'), (read_toml, "a = 1"), (read_jsonc, '{"a": 1} // one')]
+)
+def test_a_byte_order_mark_is_no_part_of_the_text(read: Callable[[Path], object], text: str, tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain", tmp_path / "marked"
+    plain.write_bytes(text.encode())
+    marked.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read(marked) == read(plain)
+
+
 def test_a_comment_without_its_end(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{\n"a": 1 /* and so on\n}')
@@ -116,6 +131,14 @@ def test_the_example() -> None:
     assert plan.setup.tokens_per_step == 4 * 16 * 8 * 2048
     assert plan.steps == -(-plan.tokens // (4 * 16 * 8 * 2048))
     assert all(check.holds for check in plan.checks())
+
+
+@pytest.mark.parametrize(("num_gpus", "bound"), [(1, False), (8, True)])
+def test_one_gpu_s_mfu_on_many_is_an_upper_bound(num_gpus: int, bound: bool) -> None:
+    mfu = Measured(value=0.45, gpu="H100", date="2026-01-02", num_gpus=1, kernel="flash", convention="full")
+    plan = plan_backward(replace(load_setup(EXAMPLE, HARDWARE), mfu=mfu, num_gpus=num_gpus), ())
+    assert backward_json(plan)["mfu"]["upper_bound"] is bound
+    assert ("upper bound" in backward_text(plan)) is bound
 
 
 def test_the_example_by_hand() -> None:
@@ -175,6 +198,7 @@ def test_the_convention_of_the_mfu_can_be_stated(tmp_path: Path) -> None:
 
 # (what to replace, by what, what the error says); it names the line that was replaced
 BAD = {
+    "less than a token": ('"max_epochs": 100,', '"max_epochs": 1e-13,', "dataset_constraints.max_epochs = 1e-13"),
     "unknown section": ('"output_options": {', '"extra": {}, "output_options": {', "extra: no such key"),
     "missing section": ('"output_options": {', '"output_option": {', "missing output_options"),
     "unknown field": ('"num_gpus": 8,', '"num_gpu": 8,', "missing num_gpus"),
@@ -197,6 +221,7 @@ BAD = {
     "no MFU": ('"expected_mfu": 0.45,', '"expected_mfu": 0,', "training_efficiency.expected_mfu = 0"),
     "MFU in percent": ('"expected_mfu": 0.45,', '"expected_mfu": 45,', "training_efficiency.expected_mfu = 45"),
     "MFU as text": ('"expected_mfu": 0.45,', '"expected_mfu": "45%",', "training_efficiency.expected_mfu = '45%'"),
+    "no file": ('"expected_mfu": 0.45,', '"expected_mfu": {"calibration": 3},', "expected_mfu.calibration = 3"),
     "unknown attention": ('"expected_mfu": 0.45,', '"expected_mfu": 0.45, "attention": "x",', "attention = 'x'"),
     "no batch": ('"batch_size": 4,', '"batch_size": 0,', "training_efficiency.batch_size = 0"),
     "batch a list": ('"batch_size": 4,', '"batch_size": [4],', "training_efficiency.batch_size = [4]"),
@@ -231,7 +256,9 @@ def test_a_bad_file_names_field_and_line(case: str, tmp_path: Path) -> None:
     assert message.startswith(f"{path}: line ")
     assert expected in message
     assert "\n" not in message
-    if not expected.startswith("missing"):
+    if expected.startswith("missing"):
+        assert f": {expected}" in message  # no dotted path: what is missing is no key of the file
+    else:
         assert f": line {line_of(old)}" in message
 
 
@@ -252,7 +279,14 @@ def test_a_section_that_is_none(value: object, tmp_path: Path) -> None:
         load_setup(path, HARDWARE)
 
 
-def test_an_hour_too_short_for_a_token(tmp_path: Path) -> None:
-    path = edited(tmp_path, '"available_hours": 720,', '"available_hours": 1e-12,')
-    with pytest.raises(PlannerError, match="do not pay"):
+# One token of the example takes 43,306,057,728 FLOPs, 3.379e-9 hours of its machine.
+@pytest.mark.parametrize("hours", ["1e-300", "3.37e-9"])
+def test_an_hour_too_short_for_a_token(hours: str, tmp_path: Path) -> None:
+    path = edited(tmp_path, '"available_hours": 720,', f'"available_hours": {hours},')
+    with pytest.raises(PlannerError, match=rf"^{path}: training_gear.available_hours = {hours[:4]}.*one token takes$"):
         plan_of(path)
+
+
+def test_an_hour_long_enough_for_a_token(tmp_path: Path) -> None:
+    path = edited(tmp_path, '"available_hours": 720,', '"available_hours": 3.38e-9,')
+    assert plan_of(path).tokens == 1
