@@ -6,7 +6,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from transformers.modeling_layers import MtpModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from analytic.hf import ModelConfig
-from analytic.spec import LayerRun, ModelSpec, MoeFfn
+from analytic.spec import LayerRun, LayerSpec, ModelSpec, MoeFfn
 from empirical.experts import grouped_mm_takes
 from empirical.layers import DecoderLayer, DecoderModel, supported
 from empirical.names import OURS, Names, Term, names_of, term_of
@@ -163,27 +163,43 @@ def transformers_layer(
 
 
 class TransformersLayers:
-    """The decoder layers of one real model on meta, each with the arguments that the model hands it."""
+    """The decoder layers of one real model on meta, each with the arguments that the model hands it.
+
+    Only the first layer of each kind is there: the model runs no further than the last of these.
+    """
 
     def __init__(self, config: ModelConfig, seq_len: int, attention: AttentionImplementation) -> None:
         model = transformers_model(config, attention=attention)
-        self._layers = model.get_submodule(names_of(config).layers_path)
-        self._arguments: list[dict[str, Any]] = []
-        hooks = [layer.register_forward_pre_hook(self._remember, with_kwargs=True) for layer in self._layers.children()]
-        with torch.no_grad():
+        path = names_of(config).layers_path
+        self._layers = {i: model.get_submodule(f"{path}.{i}") for i in first_of_kind(config.spec).values()}
+        self._arguments: dict[int, dict[str, Any]] = {}
+        for i, layer in self._layers.items():
+            layer.register_forward_pre_hook(functools.partial(self._remember, i), with_kwargs=True)
+        with torch.no_grad(), suppress(_AllSeenError):
             model(input_ids=torch.zeros(1, seq_len, dtype=torch.long, device="meta"), use_cache=True)
-        for hook in hooks:
-            hook.remove()
+        for layer in self._layers.values():
+            layer._forward_pre_hooks.clear()
 
     def __getitem__(self, index: int) -> TransformersLayer:
         """One layer in evaluation mode, whatever mode it was left in."""
-        return TransformersLayer(self._layers.get_submodule(str(index)), self._arguments[index]).eval()
+        return TransformersLayer(self._layers[index], self._arguments[index]).eval()
 
-    def _remember(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _remember(self, index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """All but the hidden states, the first argument everywhere; no cache of keys and values."""
         named = dict(zip(inspect.signature(layer.forward).parameters, args, strict=False)) | kwargs
         del named["hidden_states"]
-        self._arguments.append(named | {key: None for key in _CACHES if key in named} | {"use_cache": False})
+        self._arguments[index] = named | {key: None for key in _CACHES if key in named} | {"use_cache": False}
+        if len(self._arguments) == len(self._layers):
+            raise _AllSeenError
+
+
+class _AllSeenError(Exception):
+    """Every kind of layer has been called."""
+
+
+def first_of_kind(spec: ModelSpec) -> dict[LayerSpec, int]:
+    """The first layer of each kind, by its index."""
+    return {run.layer: run.first for run in reversed(spec.runs)}
 
 
 _CACHES = ("past_key_values", "layer_past")

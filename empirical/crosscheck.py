@@ -16,7 +16,7 @@ from analytic.exercise import exercise_setup
 from analytic.flops import forward_flops, last_projection_flops, layer_flops, mtp_flops, training_flops
 from analytic.hf import ModelConfig
 from analytic.params import model_buffers, model_params, mtp_params
-from analytic.spec import LayerRun, LayerSpec, ModelSpec, MoeFfn
+from analytic.spec import LayerRun, ModelSpec, MoeFfn
 from empirical import build
 from empirical.build import AttentionImplementation, Source
 from empirical.checks import Check
@@ -42,10 +42,8 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     for source in sources:
         yield from _check_params(config, source)
     yield from _check_model(config, real, seq_len)
-    first_of_kind: dict[LayerSpec, LayerRun] = {}
-    for run in config.spec.runs:
-        first_of_kind.setdefault(run.layer, run)
-    for run in first_of_kind.values():
+    kinds = build.first_of_kind(config.spec).values()
+    for run in (run for run in config.spec.runs if run.first in kinds):
         yield from _check_layer(config, run, sources, seq_len)
         yield _check_recompute(config, run, real, seq_len)
     if config.spec.mtp_layers:

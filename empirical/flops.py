@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 with warnings.catch_warnings():
@@ -30,10 +29,10 @@ with warnings.catch_warnings():
 _MOVES = frozenset(  # creating, viewing, copying and moving
     (
         "_conj", "_to_copy", "_unsafe_view", "alias", "arange", "as_strided", "broadcast_to", "cat", "clone",
-        "copy", "detach", "empty", "empty_like", "expand", "full", "lift_fresh", "new_empty", "new_empty_strided",
-        "new_ones", "new_zeros", "numpy_T", "ones", "ones_like", "permute", "repeat", "repeat_interleave",
-        "scalar_tensor", "select", "select_backward", "slice", "slice_backward", "split", "split_with_sizes",
-        "squeeze", "stack", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as", "view_as_complex",
+        "copy", "detach", "empty", "empty_like", "expand", "fill", "full", "lift_fresh", "new_empty",
+        "new_empty_strided", "new_ones", "new_zeros", "numpy_T", "ones", "ones_like", "permute", "repeat",
+        "repeat_interleave", "scalar_tensor", "select", "select_backward", "slice", "slice_backward", "split",
+        "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as", "view_as_complex",
         "view_as_real", "zeros", "zeros_like",
     )
 )
@@ -119,12 +118,23 @@ def executed_flops(run: Callable[[], object]) -> int:
 @contextmanager
 def _counting() -> Iterator[FlopCounterMode]:
     """Count what is dispatched inside, and refuse at the end what was not counted."""
-    counter = FlopCounterMode(display=False, custom_mapping=_TORCH_FORMULAS)
-    seen = _SeenOperators()
-    with counter, seen:
+    counter = _SeeingCounter(display=False, custom_mapping=_TORCH_FORMULAS)
+    with counter:
         yield counter
-    uncounted = seen.operators - set(flop_registry) - set(_TORCH_FORMULAS)
+    uncounted = counter.seen - set(flop_registry) - set(_TORCH_FORMULAS)
     _refuse_unknown("FlopCounterMode", {op.__name__ for op in uncounted})
+
+
+class _SeeingCounter(FlopCounterMode):
+    """Remembers every operator that it is asked to count. A second dispatch mode would take as long again."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.seen: set[Any] = set()
+
+    def _count_flops(self, func_packet: Any, out: Any, args: Any, kwargs: Any) -> Any:
+        self.seen.add(func_packet)
+        return super()._count_flops(func_packet, out, args, kwargs)
 
 
 def _by_path(counter: FlopCounterMode, module: nn.Module) -> dict[str, int]:
@@ -154,20 +164,6 @@ def _without_children(inclusive: Mapping[str, int]) -> dict[str, int]:
                 own[parent] -= flops
                 break
     return {path: flops for path, flops in own.items() if flops}
-
-
-class _SeenOperators(TorchDispatchMode):
-    """Remembers every operator that is dispatched."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operators: set[Any] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.operators.add(func.overloadpacket)
-        return func(*args, **(kwargs or {}))
 
 
 # fvcore handlers: (inputs, outputs) of one traced operator -> multiply-adds.
