@@ -68,10 +68,6 @@ class Placement:
     fits: bool
     most_micro_batch: int
 
-    @property
-    def available_bytes(self) -> int:
-        return self.memory_bytes - RESERVE_BYTES
-
 
 def place(
     config: ModelConfig, *, seq_len: int, dtype: str, memory_bytes: int, num_gpus: int | None, micro_batch: int = 1

@@ -32,8 +32,8 @@ _MOVES = frozenset(  # creating, viewing, copying and moving
         "copy", "detach", "empty", "empty_like", "expand", "fill", "full", "lift_fresh", "new_empty",
         "new_empty_strided", "new_ones", "new_zeros", "numpy_T", "ones", "ones_like", "permute", "repeat",
         "repeat_interleave", "scalar_tensor", "select", "select_backward", "slice", "slice_backward", "split",
-        "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as", "view_as_complex",
-        "view_as_real", "zeros", "zeros_like",
+        "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as",
+        "view_as_complex", "view_as_real", "zeros", "zeros_like",
     )
 )
 _LOOKUPS = frozenset(  # looking up, sorting, comparing
