@@ -31,6 +31,13 @@ def count(argv: Sequence[str] | None = None) -> int:
 
 def _count(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
+    if args.families:
+        refuse(args.config is not None, "--families: expected without a CONFIG")
+        from analytic.family_report import families_json, families_text  # reads every shipped configuration
+
+        sys.stdout.write(families_json() if args.json else families_text())
+        return 0
+    refuse(args.config is None, "CONFIG: expected a Hugging Face config.json, or --families")
     refuse(args.reserve is not None and args.fits is None, "--reserve: expected only with --fits")
     for name in NOT_WITH_FITS:
         is_ignored = args.fits is not None and bool(getattr(args, name))
@@ -59,7 +66,8 @@ def _count(argv: Sequence[str] | None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="trainmeter-count", description="Count what a model costs, term by term.")
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a Hugging Face config.json")
+    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="a Hugging Face config.json")
+    parser.add_argument("--families", action="store_true", help="what can be read, instead of counting")
     parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="tokens a sequence")
     parser.add_argument(
         "--batch-size", type=positive_integer, default=1, metavar="N", help="sequences that FLOPs count"

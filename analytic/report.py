@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from analytic.summary import Summary
+from analytic.spec import LayerRun, LayerSpec
+from analytic.summary import RunSummary, Summary
 
 WIDTH = 44
+MOST_RUNS = 5
 
 
 def count_text(summary: Summary) -> str:
@@ -116,9 +118,33 @@ def _flops(summary: Summary) -> list[str]:
 
 
 def _layers(summary: Summary) -> list[str]:
-    header = ("layers", "kind", "parameters each", "forward FLOPs each")
+    """Equal layers in one row, wherever they stand."""
+    runs: dict[LayerSpec, list[tuple[LayerRun, RunSummary]]] = {}
+    for run, figures in zip(summary.config.spec.runs, summary.runs, strict=True):
+        runs.setdefault(run.layer, []).append((run, figures))
+    header = ("layers", "of them", "kind", "parameters each", "forward FLOPs each")
     rows = [
-        (run.label, run.layer.kind, f"{figures.params:,}", f"{figures.forward:,}")
-        for run, figures in zip(summary.config.spec.runs, summary.runs, strict=True)
+        (
+            _listed([run.label for run, _ in equal]),
+            str(sum(run.count for run, _ in equal)),
+            _kind(layer),
+            f"{equal[0][1].params:,}",
+            f"{equal[0][1].forward:,}",
+        )
+        for layer, equal in runs.items()
     ]
-    return table([header, *rows], left=2)
+    return table([header, *rows], left=3)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """
+    >>> _listed(["0", "2", "4", "6", "8", "10"])
+    '0, 2, 4, ..., 10'
+    """
+    shown = labels if len(labels) <= MOST_RUNS else [*labels[: MOST_RUNS - 2], "...", labels[-1]]
+    return ", ".join(shown)
+
+
+def _kind(layer: LayerSpec) -> str:
+    window = layer.attention.sliding_window
+    return layer.kind if window is None else f"{layer.kind}, window {window:,}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from analytic import cli
+from analytic.families import FAMILIES, SAME_WEIGHTS_AS
 from analytic.files import configs_dir, model_config_paths
 from analytic.params import model_params
 from empirical import cli as empirical_cli
@@ -171,7 +172,7 @@ def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: CONFIG"),
+        ([], "CONFIG: expected a Hugging Face config.json, or --families"),
         ([LLAMA_7B, "--seq-len", "0"], "'0': expected an integer from 1"),
         ([LLAMA_7B, "--seq-len", "-5"], "'-5': expected an integer from 1"),
         ([LLAMA_7B, "--seq-len", "2k"], "'2k': expected an integer"),
@@ -311,3 +312,22 @@ def test_every_shipped_config_is_verified_by_default() -> None:
         *("kimi-k2", "gpt2"),
     }
     assert shipped("llama_7b").default_seq_len == 2048
+
+
+def test_families_are_listed_with_their_shipped_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.count(["--families"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == sorted((*FAMILIES, *SAME_WEIGHTS_AS))
+    (llama,) = (line for line in lines if line.startswith("llama "))
+    assert llama.split() == ["llama", "LlamaForCausalLM", "gqa+dense", "yes", "llama-3.2-1b", *["1,235,814,400"] * 2]
+    assert cli.count(["--families", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["families"]) == len(lines) - 1
+
+
+def test_layers_that_alternate_are_two_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.count([str(configs_dir() / "models" / "gpt-oss-20b.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = lines[lines.index(next(line for line in lines if line.startswith("layers  "))) + 1 :][:2]
+    assert [row.split("  ")[0] for row in rows] == ["0, 2, 4, ..., 22", "1, 3, 5, ..., 23"]
+    assert "gqa+moe, window 128" in rows[0]
+    assert "window" not in rows[1]

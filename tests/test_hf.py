@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analytic import cli
+from analytic import cli, hf
 from analytic.errors import PlannerError
 from analytic.families import FAMILIES
-from analytic.files import MAX_FILE_BYTES
+from analytic.files import MAX_FILE_BYTES, model_config_paths
 from tests.configurations import parsed, shipped
 from tests.test_layers import DENSE, LATENT
 
@@ -22,16 +23,8 @@ QWEN3_MOE = DENSE | {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_p
 V2 = LATENT | {"model_type": "deepseek_v2"}
 V3 = LATENT | {"model_type": "deepseek_v3", "n_group": 4, "topk_group": 2}
 GPT2 = {"model_type": "gpt2", "n_embd": 48, "n_head": 4, "n_layer": 2, "n_positions": 32, "vocab_size": 97}
-COMPLETE: dict[str, dict[str, Any]] = {
-    "deepseek_v2": V2,
-    "deepseek_v3": V3,
-    "gpt2": GPT2,
-    "llama": LLAMA,
-    "mistral": DENSE | {"model_type": "mistral"},
-    "mixtral": MIXTRAL,
-    "qwen2": DENSE | {"model_type": "qwen2"},
-    "qwen3": DENSE | {"model_type": "qwen3"},
-    "qwen3_moe": QWEN3_MOE,
+COMPLETE: dict[str, Mapping[str, Any]] = {
+    config.read_as: config.raw for config in map(hf.load, model_config_paths()) if config.model_type == config.read_as
 }
 
 
@@ -168,7 +161,68 @@ def test_every_required_key_is_missed_by_name(family: str) -> None:
     assert parsed(complete).read_as == family
     for key in FAMILIES[family].required:
         with pytest.raises(PlannerError, match=f"missing {key}: a {family} config must state"):
-            parsed({k: v for k, v in complete.items() if k != key})
+            parsed({k: v for k, v in complete.items() if FAMILIES[family].aliases.get(k, k) != key})
+
+
+def test_every_family_is_shipped_with_a_published_shape() -> None:
+    assert set(COMPLETE) == set(FAMILIES)
+
+
+def test_a_text_config_is_read_and_what_it_leaves_to_the_class_is_told() -> None:
+    config = shipped("gemma-3-4b")
+    assert (config.model_type, config.read_as) == ("gemma3", "gemma3_text")
+    assert "text_config of gemma3" in config.notes[0]
+    assert config.derived["num_attention_heads"].value == 8
+    assert "states what differs" in config.derived["vocab_size"].source
+    stated = {**config.raw, "vocab_size": 1000}
+    assert parsed({"model_type": "gemma3", "text_config": stated}).spec.vocab_size == 1000
+
+
+def test_the_class_stands_for_no_key_outside_a_text_config() -> None:
+    with pytest.raises(PlannerError, match="missing num_attention_heads, vocab_size, num_key_value_heads: a gemma3"):
+        parsed({key: value for key, value in shipped("gemma-3-4b").raw.items() if key != "text_config"})
+
+
+def test_a_text_config_of_another_kind_is_refused_by_both_names() -> None:
+    with pytest.raises(PlannerError, match="model_type = 'llama4', its text_config 'llama4_text': expected one of"):
+        parsed({"model_type": "llama4", "text_config": LLAMA | {"model_type": "llama4_text"}})
+
+
+def test_other_spellings_are_read_unless_they_contradict() -> None:
+    bloom = COMPLETE["bloom"]
+    assert "n_embed" in bloom
+    assert parsed(bloom).spec.hidden_size == 4096
+    with pytest.raises(PlannerError, match="n_embed = 4096: expected 1024, as hidden_size says"):
+        parsed({**bloom, "hidden_size": 1024})
+
+
+def test_layers_for_multi_token_prediction_that_are_not_counted_are_told() -> None:
+    config = parsed(DENSE | {"model_type": "mimo", "num_nextn_predict_layers": 1})
+    assert config.notes == (
+        "model_type mimo read as qwen2, whose class holds the same weights",
+        "num_nextn_predict_layers = 1: multi-token-prediction layers of qwen2 are not counted",
+    )
+
+
+# What a family's class builds or runs otherwise than its keys say, and is therefore refused.
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("phimoe", {"num_experts_per_tok": 3}, "num_experts_per_tok = 3: expected 2"),
+    ("olmoe", {"head_dim": 64}, "head_dim = 64: expected 128"),
+    ("phi", {"qk_layernorm": True, "head_dim": 80}, "head_dim = 80: expected 64"),
+    ("falcon", {"new_decoder_architecture": True, "parallel_attn": False}, "parallel_attn = false: expected true"),
+    ("falcon", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn = 2: expected 1"),
+    ("bloom", {"slow_but_exact": True}, "slow_but_exact = true: expected false"),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = true: expected false"),
+    ("glm4_moe", {"moe_layer_freq": 2}, "moe_layer_freq = 2: expected 1"),
+    ("exaone4", {"layer_types": ["chunked_attention"]}, "expected a list of 30 strings"),
+    ("smollm3", {"no_rope_layers": [1, 0]}, "expected a list of 36 zeros and ones"),
+]
+
+
+@pytest.mark.parametrize(("family", "change", "message"), REFUSED)
+def test_what_a_class_would_build_otherwise_is_refused(family: str, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlannerError, match=re.escape(message)):
+        parsed({**COMPLETE[family], **change})
 
 
 def test_derived_keys_are_told_with_their_source() -> None:

@@ -33,6 +33,19 @@ COUNTED = {
     "qwen3-30b-a3b": (30_532_122_624, 3_353_032_704, 0, 2048, 15_757_161_267_200),
     "deepseek-v2-lite": (15_706_484_224, 2_661_150_208, 0, 2048, 11_200_200_966_144),
     "deepseek_v3": (671_026_404_352, 37_552_282_624, 14_848, 2048, 170_973_789_683_712),
+    "pythia-1.4b": (1_414_647_808, 1_414_647_808, 0, 2048, 6_194_416_582_656),
+    "opt-1.3b": (1_315_758_080, 1_315_758_080, 0, 2048, 6_194_148_147_200),
+    "bloom-7b1": (7_069_016_064, 7_069_016_064, 0, 2048, 31_009_663_877_120),
+    "falcon-7b": (6_921_720_704, 6_921_720_704, 0, 2048, 30_789_681_020_928),
+    "qwen1.5-moe-a2.7b": (14_315_784_192, 2_689_173_504, 0, 2048, 10_563_941_826_560),
+    "gemma-2-9b": (9_241_705_984, 9_241_705_984, 0, 2048, 40_737_764_802_560),
+    "gemma-3-1b": (999_885_952, 999_885_952, 0, 2048, 4_541_659_480_064),
+    "phi-4": (14_659_507_200, 14_659_507_200, 0, 2048, 61_375_082_659_840),
+    "starcoder2-7b": (7_173_923_840, 7_173_923_840, 0, 2048, 31_851_477_467_136),
+    "olmo-2-7b": (7_298_617_344, 7_298_617_344, 0, 2048, 30_408_368_455_680),
+    "granite-3.3-8b": (8_170_864_640, 8_170_864_640, 0, 2048, 36_215_281_680_384),
+    "gpt-oss-20b": (20_914_757_184, 4_187_440_704, 0, 2048, 16_424_122_712_064),
+    "glm-4.5": (352_797_814_784, 33_632_251_904, 14_240, 2048, 153_536_625_115_136),
 }
 
 
@@ -127,3 +140,12 @@ def test_kimi_k2_is_read_as_deepseek_v3_and_says_so() -> None:
     config = shipped("kimi-k2")
     assert (config.model_type, config.read_as) == ("kimi_k2", "deepseek_v3")
     assert config.transformers_class == "DeepseekV3ForCausalLM"
+
+
+def test_a_sliding_window_counts_what_is_executed_and_what_its_mask_needs() -> None:
+    """Gemma-3-1B at 2,048 tokens: 22 of 26 layers see 512 positions; PV and QK^T take 4 x 4 x 256 FLOPs a pair."""
+    spec, seq_len, window = shipped("gemma-3-1b").spec, 2048, 512
+    pairs = sum(min(position, window) for position in range(1, seq_len + 1))
+    causal = sum(range(1, seq_len + 1))
+    full, needed = (forward_flops(spec, seq_len, convention).total for convention in ("full", "causal"))
+    assert full - needed == 4 * 4 * 256 * (26 * seq_len**2 - 22 * pairs - 4 * causal)

@@ -123,3 +123,8 @@ def test_readme_shows_what_the_count_command_prints(
     lines = {line.rstrip() for line in example.splitlines() if not line.startswith(("$", "..."))}
     assert len(lines) > 10
     assert lines <= printed | {""}
+
+
+def test_readme_lists_the_families_that_the_tool_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.count(["--families"]) == 0
+    assert f"```text\n$ python3 -m uv run scripts/count.py --families\n{capsys.readouterr().out}```" in README
