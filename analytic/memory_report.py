@@ -10,6 +10,7 @@ from analytic.memory.fit import Fit, fits
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import LayerMemory, layer_memory
 from analytic.memory.peaks import Peak
+from analytic.memory.static import least_states
 from analytic.memory.step import step_memory
 from analytic.report import figure, gib_text, table
 from analytic.spec import MAX_DIMENSION, ModelSpec
@@ -22,7 +23,10 @@ def memory_text(config: ModelConfig, setup: TrainingSetup) -> str:
     """Every kind of layer, and a training step with the moment of its peak; or why there is no prediction."""
     implementation = implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
-        return f"memory: {implementation.reason}\n"
+        states = least_states(config.spec, setup)
+        lines = [f"memory: {implementation.reason}", "by its parameters, a training step on one GPU holds at the least"]
+        lines += [figure(f"  {category}", size_bytes, gib_text(size_bytes)) for category, size_bytes in states.items()]
+        return "\n".join((*lines, figure("  together", sum(states.values()), gib_text(sum(states.values()))), ""))
     lines = [f"memory, predicted for {implementation.name}", f"  {setup_text(setup)}", ""]
     kinds = {run.layer: run.label for run in reversed(config.spec.runs)}
     for layer, label in reversed(kinds.items()):

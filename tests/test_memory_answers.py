@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from analytic import cli
 from analytic.errors import UsageError
+from analytic.files import configs_dir
 from analytic.memory.cuda import cuda_only
 from analytic.memory.fit import fits
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory, training_events
 from analytic.memory.peaks import Peak, live_after
+from analytic.memory.static import least_states, model_base
 from analytic.memory.step import step_memory
 from analytic.memory.summary import LayerForward, fits_as_json, layer_forward, memory_as_json
 from analytic.memory.tensors import Category
@@ -211,3 +214,31 @@ def test_the_schedules_need_no_torch() -> None:
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("name", ["llama-3.2-1b", "deepseek_v3"])
+def test_the_least_that_a_step_holds_is_what_a_schedule_begins_with(name: str) -> None:
+    spec = shipped(name).spec
+    for setup in (
+        TrainingSetup(seq_len=64, is_accumulating=True),
+        TrainingSetup(seq_len=64, is_accumulating=True, has_master_weights=True),
+        TrainingSetup(seq_len=64, is_accumulating=True, optimizer="none"),
+    ):
+        begun = {category: 0 for category in Category}
+        for (category, tensor), size_bytes in model_base(spec, setup).items():
+            is_counted = tensor not in ("rotary_emb.inv_freq", "mlp.gate.e_score_correction_bias", "step")
+            begun[category] += size_bytes if is_counted else 0
+        least = least_states(spec, setup)
+        assert least == {category: begun[category] for category in least}
+        assert sum(least.values()) > 0
+
+
+def test_without_a_schedule_the_least_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Gemma-2-9B in bf16: two bytes a parameter, its gradient, and each of two moments."""
+    path = str(configs_dir() / "models" / "gemma-2-9b.json")
+    assert cli.count([path, "--json"]) == 0
+    memory = json.loads(capsys.readouterr().out)["memory"]
+    two = 2 * 9_241_705_984
+    assert memory["at_least"] == {"parameters": two, "gradients": two, "optimizer states": 2 * two}
+    assert cli.count([path]) == 0
+    assert f"{4 * two:,}" in capsys.readouterr().out

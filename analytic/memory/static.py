@@ -9,7 +9,7 @@ from analytic.memory import ops
 from analytic.memory.implementation import Implementation
 from analytic.memory.peaks import Live
 from analytic.memory.tensors import Category
-from analytic.params import layer_params
+from analytic.params import layer_params, model_params
 from analytic.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 from analytic.training import TrainingSetup
 
@@ -48,6 +48,17 @@ def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
     if setup.attention_kernel == "eager":
         live[Category.INPUTS, "attention mask"] = _mask_bytes(setup)
     return live
+
+
+def least_states(spec: ModelSpec, setup: TrainingSetup) -> dict[Category, int]:
+    """Bytes that a step holds at the least, while its optimizer runs: what needs no schedule to be told.
+
+    Of any model, from its count of parameters; without buffers, inputs and rounding.
+    """
+    numel = model_params(spec).total
+    states = sum(size_bytes for name, size_bytes in _optimizer_state(numel, setup) if name != "step")
+    itemsizes = {Category.PARAMETERS: setup.itemsize, Category.GRADIENTS: setup.itemsize}
+    return {category: numel * itemsize for category, itemsize in itemsizes.items()} | {Category.OPTIMIZER: states}
 
 
 def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:

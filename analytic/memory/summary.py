@@ -11,6 +11,7 @@ from analytic.memory.fit import fits
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.layer import LayerMemory, layer_memory
 from analytic.memory.peaks import Peak
+from analytic.memory.static import least_states
 from analytic.memory.step import StepMemory, step_memory
 from analytic.params import layer_params
 from analytic.spec import MAX_DIMENSION, LayerRun
@@ -53,14 +54,16 @@ def layer_forward(config: ModelConfig, run: LayerRun, setup: TrainingSetup) -> L
 
 
 def memory_as_json(config: ModelConfig, setup: TrainingSetup) -> dict[str, Any]:
-    """Integers in bytes. `implementation` is None, with a `reason`, where there is no schedule.
+    """Integers in bytes. `implementation` is None, with a `reason`, where there is no schedule; a step holds
+    the states in `at_least` all the same.
 
     `layers` has every kind of layer, by the first run of it; `layer` is the last of them: in a model that
     begins with dense layers, the one with experts.
     """
     implementation = implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
-        return {"implementation": None, "reason": implementation.reason, "setup": asdict(setup)}
+        least = {str(category): size_bytes for category, size_bytes in least_states(config.spec, setup).items()}
+        return {"implementation": None, "reason": implementation.reason, "setup": asdict(setup), "at_least": least}
     spec = config.spec
     kinds = {run.layer: run.label for run in reversed(spec.runs)}
     layers = [
