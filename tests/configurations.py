@@ -53,6 +53,9 @@ _WINDOW = st.one_of(st.none(), st.integers(1, 12))
 _FLAG = st.booleans()
 _HEAD_DIM = st.integers(1, 9).map(lambda half: 2 * half)
 Options = Mapping[str, st.SearchStrategy[Any]]
+_BIAS: Options = {"attention_bias": _FLAG}
+_HEADS: Options = {"head_dim": _HEAD_DIM}
+_MLP_BIAS: Options = {**_BIAS, "mlp_bias": _FLAG}
 
 
 def extended(
@@ -248,10 +251,15 @@ def falcon(draw: st.DrawFn) -> dict[str, Any]:
     return keys
 
 
+@st.composite
+def smollm3(draw: st.DrawFn) -> dict[str, Any]:
+    options = {**_MLP_BIAS, "no_rope_layer_interval": st.integers(1, 3)}
+    if draw(_FLAG):
+        return draw(extended("smollm3", options)) | {"use_sliding_window": False, "sliding_window": draw(_WINDOW)}
+    return draw(mixed("smollm3", options)) | {"use_sliding_window": True}
+
+
 _DROPOUT = st.sampled_from([0.0, 0.1])
-_BIAS: Options = {"attention_bias": _FLAG}
-_HEADS: Options = {"head_dim": _HEAD_DIM}
-_MLP_BIAS: Options = {**_BIAS, "mlp_bias": _FLAG}
 _FFN: Options = {"intermediate_size": st.integers(1, 60)}
 _LOCAL = "num_local_experts"
 
@@ -310,9 +318,7 @@ EVERY_FAMILY: Mapping[str, st.SearchStrategy[dict[str, Any]]] = {
     "qwen2_moe": sparse_steps("qwen2_moe", {"shared_expert_intermediate_size": st.integers(1, 40), "qkv_bias": _FLAG}),
     "qwen3": qwen_windows("qwen3"),
     "qwen3_moe": sparse_steps("qwen3_moe", _BIAS),
-    "smollm3": mixed(
-        "smollm3", {**_MLP_BIAS, "use_sliding_window": _FLAG, "no_rope_layer_interval": st.integers(1, 3)}
-    ),
+    "smollm3": smollm3(),
     "stablelm": extended(
         "stablelm",
         {

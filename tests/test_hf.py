@@ -215,6 +215,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = true: expected false"),
     ("glm4_moe", {"moe_layer_freq": 2}, "moe_layer_freq = 2: expected 1"),
     ("exaone4", {"layer_types": ["chunked_attention"]}, "expected a list of 30 strings"),
+    ("smollm3", {"layer_types": ["sliding_attention"] * 36}, "use_sliding_window = false: expected true"),
     ("smollm3", {"no_rope_layers": [1, 0]}, "expected a list of 36 zeros and ones"),
 ]
 

@@ -97,6 +97,9 @@ def _phi3(keys: Keys) -> Described:
 def _smollm3(keys: Keys) -> Described:
     where = "SmolLM3Config"
     window = used_window(keys, where=where, absent=None)
+    if window is None and any(windows(keys, 1, lambda _: False)):
+        reason = "true with a window, as layer_types has it: eager attention masks it, and flash attention does not"
+        keys.reject("use_sliding_window", keys.config.get("use_sliding_window"), reason)
     count = num_layers(keys)
     if keys.config.get("no_rope_layers") is not None:
         rotary = keys.switches("no_rope_layers", length=count)
