@@ -19,6 +19,8 @@ from analytic.families.parts import (
     layers_of,
     num_layers,
     numerics,
+    plain,
+    same_if_stated,
     sliding_window,
     stated_bias,
     windows,
@@ -28,7 +30,6 @@ from analytic.spec import (
     LAYER_NORM,
     POST_NORM,
     PRE_NORM,
-    DenseFfn,
     GroupedQueryAttention,
     LayerSpec,
     ModelSpec,
@@ -42,10 +43,6 @@ _ONE_NORM = (NormSlot.BEFORE_ATTENTION,)
 _WEIGHT_ONLY = Norm(kind="layer")
 
 
-def _plain(width: int, *, bias: bool) -> DenseFfn:
-    return DenseFfn(intermediate_size=width, gated=False, bias=bias)
-
-
 def _gpt2(keys: Keys) -> Described:
     return _gpt(keys, "GPT2Config", "gelu_new", multi_query=False)
 
@@ -57,6 +54,7 @@ def _gpt_bigcode(keys: Keys) -> Described:
 
 def _gpt(keys: Keys, where: str, act: str, *, multi_query: bool) -> Described:
     """Learned positions, biases everywhere, and a dropout before the residual."""
+    same_if_stated(keys, _GPT_SPELLINGS)
     keys.must_be("add_cross_attention", False, "cross-attention is not counted")
     hidden, heads = keys.integer("n_embd"), keys.integer("n_head")
     inner = keys.integer("n_inner", Derived(4 * hidden, f"4 n_embd ({where})"))
@@ -68,7 +66,7 @@ def _gpt(keys: Keys, where: str, act: str, *, multi_query: bool) -> Described:
             qkv_bias=True,
             output_bias=True,
         ),
-        ffn=_plain(inner, bias=True),
+        ffn=plain(inner, bias=True),
         norm=LAYER_NORM,
         residual_dropout=dropout(keys, "resid_pdrop", 0.1),
     )
@@ -98,7 +96,7 @@ def _opt(keys: Keys) -> Described:
     width = keys.integer("word_embed_proj_dim", Derived(hidden, f"= hidden_size ({where})"))
     layer = LayerSpec(
         attention=GroupedQueryAttention(num_heads=heads, num_kv_heads=heads, head_dim=divided_head_dim(keys), **biases),
-        ffn=_plain(keys.integer("ffn_dim"), bias=biases["output_bias"]),
+        ffn=plain(keys.integer("ffn_dim"), bias=biases["output_bias"]),
         norm=norm,
         norm_slots=PRE_NORM if is_pre_norm else POST_NORM,
         residual_dropout=dropout(keys, "dropout", 0.1),
@@ -129,7 +127,7 @@ def _bloom(keys: Keys) -> Described:
             qkv_bias=True,
             output_bias=True,
         ),
-        ffn=_plain(4 * hidden, bias=True),
+        ffn=plain(4 * hidden, bias=True),
         norm=LAYER_NORM,
         residual_dropout=dropout(keys, "hidden_dropout", 0.0),
     )
@@ -156,7 +154,7 @@ def _gpt_neox(keys: Keys) -> Described:
             head_dim=divided_head_dim(keys),
             **stated_bias(keys, where=where, absent=True),
         ),
-        ffn=_plain(keys.integer("intermediate_size"), bias=True),
+        ffn=plain(keys.integer("intermediate_size"), bias=True),
         norm=LAYER_NORM,
         parallel=parallel,
         residual_dropout=dropout(keys, "hidden_dropout", 0.0),
@@ -189,7 +187,7 @@ def _falcon(keys: Keys) -> Described:
             qkv_bias=bias,
             output_bias=bias,
         ),
-        ffn=_plain(keys.integer("ffn_hidden_size", Derived(4 * hidden, f"4 hidden_size ({where})")), bias=bias),
+        ffn=plain(keys.integer("ffn_hidden_size", Derived(4 * hidden, f"4 hidden_size ({where})")), bias=bias),
         norm=LAYER_NORM,
         norm_slots=_ONE_NORM if num_norms == 1 else PRE_NORM,
         parallel=parallel,
@@ -205,7 +203,7 @@ def _phi(keys: Keys) -> Described:
     has_qk_norm = keys.flag("qk_layernorm", Derived(False, where))
     layers = layers_of(
         keys,
-        _plain(keys.integer("intermediate_size"), bias=True),
+        plain(keys.integer("intermediate_size"), bias=True),
         where=where,
         norm=LAYER_NORM,
         norm_slots=_ONE_NORM,
@@ -224,7 +222,7 @@ def _starcoder2(keys: Keys) -> Described:
     biases = stated_bias(keys, where=where, key="use_bias", absent=True)
     layers = layers_of(
         keys,
-        _plain(keys.integer("intermediate_size"), bias=biases["output_bias"]),
+        plain(keys.integer("intermediate_size"), bias=biases["output_bias"]),
         where=where,
         windows=windows(keys, sliding_window(keys, None, where=where)),
         norm=LAYER_NORM,
@@ -269,7 +267,7 @@ def _cohere2(keys: Keys) -> Described:
     else:
         pattern = keys.integer("sliding_window_pattern", Derived(4, where))
         of_layers = windows(keys, window, lambda i: (i + 1) % pattern != 0)
-    return _parallel_cohere(keys, where, windows=of_layers, head_dim=divided_head_dim(keys))
+    return _parallel_cohere(keys, where, windows=of_layers)
 
 
 def _parallel_cohere(keys: Keys, where: str, **options: Any) -> Described:
@@ -292,6 +290,12 @@ def _layer_norm_numerics(keys: Keys, where: str, eps_key: str = "layer_norm_eps"
     return numerics(keys, where=where, eps=1e-5, eps_key=eps_key, **options)
 
 
+_GPT_SPELLINGS = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 _GPT = ("n_embd", "n_head", "n_layer", "n_positions", "vocab_size")
 _BLOOM_ALIASES = {"n_embed": "hidden_size", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
 _WITHOUT_FFN = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -303,6 +307,7 @@ FAMILIES: Mapping[str, Family] = {
     "cohere": Family("CohereForCausalLM", SHAPE, _cohere),
     "cohere2": Family("Cohere2ForCausalLM", SHAPE, _cohere2),
     "falcon": Family("FalconForCausalLM", _WITHOUT_FFN, _falcon),
+    "gpt-sw3": Family("GPT2LMHeadModel", _GPT, _gpt2),
     "gpt2": Family("GPT2LMHeadModel", _GPT, _gpt2),
     "gpt_bigcode": Family("GPTBigCodeForCausalLM", _GPT, _gpt_bigcode),
     "gpt_neox": Family("GPTNeoXForCausalLM", SHAPE, _gpt_neox),
