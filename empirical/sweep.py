@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ from analytic.keys import Keys
 from empirical import build, crosscheck
 from empirical.checks import Check
 from empirical.crosscheck import FLOP_COUNTER, INSTRUMENTS, Instrument
+
+transformers.logging.set_verbosity(logging.CRITICAL)  # what it refuses is an outcome here, and told as one
 
 Raw = dict[str, Any]
 Verdict = Literal["exact", "parameters only", "refused", "cannot be built", "wrong"]

@@ -298,27 +298,27 @@ _GEMMA3_DEFAULTS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_di
 FAMILIES: Mapping[str, Family] = {
     "ernie4_5": Family("Ernie4_5ForCausalLM", GROUPED, _ernie4_5),
     "exaone4": Family("Exaone4ForCausalLM", GROUPED, _exaone4),
-    "helium": Family("HeliumForCausalLM", GROUPED, _helium),
-    "hunyuan_v1_dense": Family("HunYuanDenseV1ForCausalLM", (*GROUPED, "head_dim"), _hunyuan_v1_dense),
-    "internlm3": Family(
-        "LlamaForCausalLM", GROUPED, _internlm3, aliases={"qkv_bias": "attention_bias", "bias": "mlp_bias"}
-    ),
-    "iquestcoder": Family("LlamaForCausalLM", GROUPED, _iquestcoder),
-    "ministral": Family("MinistralForCausalLM", (*GROUPED, "head_dim"), _ministral),
-    "ministral3": Family("Ministral3ForCausalLM", GROUPED, _ministral3),
-    "seed_oss": Family("SeedOssForCausalLM", GROUPED, _seed_oss),
     "gemma": Family("GemmaForCausalLM", GROUPED, _gemma),
     "gemma2": Family("Gemma2ForCausalLM", GROUPED, _gemma2),
     "gemma3_text": Family("Gemma3ForCausalLM", GROUPED, _gemma3, nested_defaults=_GEMMA3_DEFAULTS),
     "glm": Family("GlmForCausalLM", GROUPED, _glm),
     "glm4": Family("Glm4ForCausalLM", GROUPED, _glm4),
     "granite": Family("GraniteForCausalLM", SHAPE, _granite),
+    "helium": Family("HeliumForCausalLM", GROUPED, _helium),
+    "hunyuan_v1_dense": Family("HunYuanDenseV1ForCausalLM", (*GROUPED, "head_dim"), _hunyuan_v1_dense),
+    "internlm3": Family(
+        "LlamaForCausalLM", GROUPED, _internlm3, aliases={"qkv_bias": "attention_bias", "bias": "mlp_bias"}
+    ),
+    "iquestcoder": Family("LlamaForCausalLM", GROUPED, _iquestcoder),
     "llama": Family("LlamaForCausalLM", SHAPE, _llama),
+    "ministral": Family("MinistralForCausalLM", (*GROUPED, "head_dim"), _ministral),
+    "ministral3": Family("Ministral3ForCausalLM", GROUPED, _ministral3),
     "mistral": Family("MistralForCausalLM", GROUPED, _mistral),
     "olmo2": Family("Olmo2ForCausalLM", SHAPE, _olmo2),
     "olmo3": Family("Olmo3ForCausalLM", SHAPE, _olmo3),
     "phi3": Family("Phi3ForCausalLM", SHAPE, _phi3),
     "qwen2": Family("Qwen2ForCausalLM", GROUPED, _qwen2),
     "qwen3": Family("Qwen3ForCausalLM", GROUPED, _qwen3),
+    "seed_oss": Family("SeedOssForCausalLM", GROUPED, _seed_oss),
     "smollm3": Family("SmolLM3ForCausalLM", GROUPED, _smollm3),
 }
