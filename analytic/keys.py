@@ -60,7 +60,10 @@ class Keys:
         return self.integer(key, absent)
 
     def flag(self, key: str, absent: Derived) -> bool:
+        """True or false. `transformers` takes a null for false: refused where an absent key means true."""
         value = self._value(key, absent)
+        if key in self.config and self.config[key] is None and absent.value:
+            self.reject(key, None, "true or false")
         if type(value) is not bool:
             self.reject(key, value, "true or false")
         return value

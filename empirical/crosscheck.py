@@ -26,8 +26,8 @@ from empirical.memory_checks import memory_checks
 from empirical.names import MTP, by_run, joined, term_of
 
 Instrument = Callable[[nn.Module, tuple[Tensor, ...]], dict[str, int]]
-FLOP_COUNTER = "FlopCounterMode"
-INSTRUMENTS: Mapping[str, Instrument] = {"fvcore x2": fvcore_flops, FLOP_COUNTER: flop_counter_flops}
+FVCORE, FLOP_COUNTER = "fvcore x2", "FlopCounterMode"
+INSTRUMENTS: Mapping[str, Instrument] = {FVCORE: fvcore_flops, FLOP_COUNTER: flop_counter_flops}
 
 
 def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
@@ -50,6 +50,15 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
         yield from _check_mtp(config, seq_len)
     # bf16, which takes the bytes of fp16: on meta, grouped_mm takes nothing else before torch 2.12
     yield from memory_checks(config, replace(exercise_setup(config, seq_len), precision="bf16"))
+
+
+def verify_counts(
+    config: ModelConfig, source: Source, seq_len: int, instruments: Mapping[str, Instrument]
+) -> Iterator[Check]:
+    """Parameters, buffers and forward FLOPs of a whole model, these by each instrument given."""
+    yield from _check_params(config, source)
+    for counter, instrument in instruments.items():
+        yield _check_forward(config, source, seq_len, counter, functools.partial(_forward, source, instrument, seq_len))
 
 
 def _check(
@@ -87,18 +96,27 @@ def _visited(counted: Breakdown, spec: ModelSpec) -> Breakdown:
 
 def _check_model(config: ModelConfig, source: Source, seq_len: int) -> Iterator[Check]:
     """A whole model: its forward pass by both counters, its backward pass by the one that can."""
-    spec, ids = config.spec, torch.zeros(1, seq_len, dtype=torch.long, device="meta")
-    forward, flops = forward_flops(spec, seq_len), training_flops(spec, seq_len=seq_len)
-    counted = functools.cache(lambda: training_flops_by_counter(source.model(), (ids,)))
-
-    def by_term(by_path: Mapping[str, int]) -> Breakdown:
-        return by_run("flops", spec, ((source.term(path), flops) for path, flops in by_path.items()))
-
-    by_fvcore, by_torch = f"{source.title}, fvcore x2", f"{source.title}, {FLOP_COUNTER}"
-    yield _check(config, "forward FLOPs", by_fvcore, forward, lambda: by_term(fvcore_flops(source.model(), (ids,))))
-    yield _check(config, "forward FLOPs", by_torch, forward, lambda: by_term(counted()[0]))
+    flops = training_flops(config.spec, seq_len=seq_len)
+    counted = functools.cache(lambda: training_flops_by_counter(source.model(), (_token_ids(seq_len),)))
+    by_fvcore = functools.partial(_forward, source, fvcore_flops, seq_len)
+    yield _check_forward(config, source, seq_len, FVCORE, by_fvcore)
+    yield _check_forward(config, source, seq_len, FLOP_COUNTER, lambda: counted()[0])
     backward = Breakdown("flops", {"": flops.backward})
-    yield _check(config, "backward FLOPs", by_torch, backward, lambda: Breakdown("flops", {"": counted()[1]}))
+    witness = f"{source.title}, {FLOP_COUNTER}"
+    yield _check(config, "backward FLOPs", witness, backward, lambda: Breakdown("flops", {"": counted()[1]}))
+
+
+def _check_forward(
+    config: ModelConfig, source: Source, seq_len: int, counter: str, count: Callable[[], Mapping[str, int]]
+) -> Check:
+    def by_term() -> Breakdown:
+        return by_run("flops", config.spec, ((source.term(path), flops) for path, flops in count().items()))
+
+    return _check(config, "forward FLOPs", f"{source.title}, {counter}", forward_flops(config.spec, seq_len), by_term)
+
+
+def _forward(source: Source, instrument: Instrument, seq_len: int) -> dict[str, int]:
+    return instrument(source.model(), (_token_ids(seq_len),))
 
 
 def _check_layer(config: ModelConfig, run: LayerRun, sources: Sequence[Source], seq_len: int) -> Iterator[Check]:
@@ -158,6 +176,10 @@ def _check_mtp(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     for counter, instrument in INSTRUMENTS.items():
         quantity = "multi-token-prediction forward FLOPs, head apart"
         yield _check(config, quantity, f"transformers, {counter}", body, functools.partial(flops, instrument))
+
+
+def _token_ids(seq_len: int) -> Tensor:
+    return torch.zeros(1, seq_len, dtype=torch.long, device="meta")
 
 
 def _hidden_states(config: ModelConfig, seq_len: int) -> Tensor:

@@ -39,14 +39,15 @@ _MOVES = frozenset(  # creating, viewing, copying and moving
 _LOOKUPS = frozenset(  # looking up, sorting, comparing
     (
         "any", "bitwise_and", "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "ge", "gt",
-        "histc", "index", "index_put", "le", "logical_and", "logical_not", "logical_or", "lt", "masked_fill",
-        "max", "min", "ne", "scatter", "scatter_add", "sort", "topk", "tril", "triu", "where",
+        "histc", "index", "index_put", "index_select", "le", "logical_and", "logical_not", "logical_or", "lt",
+        "masked_fill", "max", "maximum", "min", "ne", "scatter", "scatter_add", "sort", "topk", "tril", "triu",
+        "where",
     )
 )
 _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles
     (
-        "abs", "add", "bernoulli", "clamp", "cos", "cumsum", "div", "exp", "exponential", "floor_divide", "gelu",
-        "gelu_backward", "log", "mul", "native_dropout", "native_dropout_backward", "neg", "polar", "pow",
+        "abs", "add", "bernoulli", "clamp", "cos", "cumsum", "div", "exp", "exponential", "floor", "floor_divide",
+        "gelu", "gelu_backward", "log", "mul", "native_dropout", "native_dropout_backward", "neg", "polar", "pow",
         "rand_like", "reciprocal", "relu", "rsqrt", "rsub", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
         "sin", "sqrt", "square", "sub", "tanh", "tanh_backward", "threshold_backward", "uniform",
         "prim::PythonOp.GeLUFunction",  # BLOOM's own

@@ -167,8 +167,57 @@ _OPT = Names(
         "final_layer_norm": ("post_attention_layernorm",),
     },
 )
+_GPTJ = Names(
+    "transformer",
+    "h",
+    {"wte": ("embed_tokens",), "ln_f": ("norm",), "lm_head": ("lm_head",)},
+    {
+        "ln_1": ("input_layernorm",),
+        "attn": ("self_attn",),
+        "attn.q_proj": ("self_attn.q_proj",),
+        "attn.k_proj": ("self_attn.k_proj",),
+        "attn.v_proj": ("self_attn.v_proj",),
+        "attn.qkv_proj": _QKV,  # CodeGen's
+        "attn.out_proj": ("self_attn.o_proj",),
+        "mlp.fc_in": ("mlp.up_proj",),
+        "mlp.fc_out": ("mlp.down_proj",),
+    },
+)
+_GPT_NEO = replace(
+    _GPT,
+    layer={
+        **_GPT.layer,
+        "attn.attention": ("self_attn",),
+        "attn.attention.q_proj": ("self_attn.q_proj",),
+        "attn.attention.k_proj": ("self_attn.k_proj",),
+        "attn.attention.v_proj": ("self_attn.v_proj",),
+        "attn.attention.out_proj": ("self_attn.o_proj",),
+    },
+)
+_MPT = Names(
+    "transformer",
+    "blocks",
+    {"wte": ("embed_tokens",), "norm_f": ("norm",), "lm_head": ("lm_head",)},
+    {
+        "norm_1": ("input_layernorm",),
+        "norm_2": ("post_attention_layernorm",),
+        "attn": ("self_attn",),
+        "attn.Wqkv": _QKV,
+        "attn.out_proj": ("self_attn.o_proj",),
+        "ffn.up_proj": ("mlp.up_proj",),
+        "ffn.down_proj": ("mlp.down_proj",),
+    },
+)
+_OWN_QK_NORMS = {"self_attn.query_layernorm": "self_attn.q_norm", "self_attn.key_layernorm": "self_attn.k_norm"}
+_GRANITE_MOE = {
+    "block_sparse_moe.router": "mlp.gate",
+    "block_sparse_moe.experts": "mlp.experts",
+    "block_sparse_moe.experts.gate_up_proj": "mlp.experts.gate_up_proj",
+    "block_sparse_moe.experts.down_proj": "mlp.experts.down_proj",
+}
 _OTHER: Mapping[str, Names] = {
     "bloom": _FALCON,
+    "codegen": _GPTJ,
     "ernie4_5_moe": _like_llama({"mlp.gate.moe_statics.e_score_correction_bias": "mlp.gate.e_score_correction_bias"}),
     "exaone4": _like_llama(_AFTER_BOTH),
     "falcon": _FALCON,
@@ -176,22 +225,38 @@ _OTHER: Mapping[str, Names] = {
     "gemma3_text": _like_llama({**_AFTER_BOTH, "pre_feedforward_layernorm": "post_attention_layernorm"}),
     "glm": _like_llama(_FUSED_FFN),
     "glm4": _like_llama(_FUSED_FFN),
+    "gpt-sw3": _GPT,
     "gpt2": _GPT,
     "gpt_bigcode": _GPT,
+    "gpt_neo": _GPT_NEO,
     "gpt_neox": _GPT_NEOX,
+    "gptj": _GPTJ,
     "gpt_oss": _like_llama({"mlp.router": "mlp.gate"}),
-    "granitemoe": _like_llama(
+    "granitemoe": _like_llama(_GRANITE_MOE),
+    "granitemoeshared": _like_llama(
         {
-            "block_sparse_moe.router": "mlp.gate",
-            "block_sparse_moe.experts": "mlp.experts",
-            "block_sparse_moe.experts.gate_up_proj": "mlp.experts.gate_up_proj",
-            "block_sparse_moe.experts.down_proj": "mlp.experts.down_proj",
+            **_GRANITE_MOE,
+            "shared_mlp.input_linear": ("mlp.shared_experts.gate_proj", "mlp.shared_experts.up_proj"),
+            "shared_mlp.output_linear": "mlp.shared_experts.down_proj",
         }
     ),
+    "hunyuan_v1_dense": _like_llama(_OWN_QK_NORMS),
     "minimax_m2": _like_llama({"mlp.e_score_correction_bias": "mlp.gate.e_score_correction_bias"}),
+    "mpt": _MPT,
     "olmo2": _like_llama(_AFTER_BOTH),
     "olmo3": _like_llama(_AFTER_BOTH),
     "opt": _OPT,
+    "persimmon": _like_llama(
+        {
+            "self_attn.query_key_value": _QKV,
+            "self_attn.dense": "self_attn.o_proj",
+            "self_attn.q_layernorm": "self_attn.q_norm",
+            "self_attn.k_layernorm": "self_attn.k_norm",
+            "mlp.dense_h_to_4h": "mlp.up_proj",
+            "mlp.dense_4h_to_h": "mlp.down_proj",
+        },
+        {"final_layernorm": "norm"},
+    ),
     "phi": _like_llama(
         {
             "self_attn.dense": "self_attn.o_proj",
@@ -211,6 +276,11 @@ _OTHER: Mapping[str, Names] = {
         {"self_attn.q_layernorm.norms.*": "self_attn.q_norm", "self_attn.k_layernorm.norms.*": "self_attn.k_norm"}
     ),
     "starcoder2": _like_llama({"mlp.c_fc": "mlp.up_proj", "mlp.c_proj": "mlp.down_proj"}),
+    "xglm": replace(
+        _OPT,
+        base="model",
+        around={"embed_tokens": ("embed_tokens",), "layer_norm": ("norm",), "lm_head": ("lm_head",)},
+    ),
 }
 _POST_NORM_OPT = replace(
     _OPT,

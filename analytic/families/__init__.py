@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analytic.families import experts, gpt_like, latent, llama_like
+from analytic.families import experts, gpt_like, latent, llama_like, plain
 from analytic.families.parts import Family
 
 __all__ = ["FAMILIES", "SAME_WEIGHTS_AS", "Family"]
@@ -16,6 +16,7 @@ __all__ = ["FAMILIES", "SAME_WEIGHTS_AS", "Family"]
 FAMILIES: Mapping[str, Family] = {
     **llama_like.FAMILIES,
     **gpt_like.FAMILIES,
+    **plain.FAMILIES,
     **experts.FAMILIES,
     **latent.FAMILIES,
 }

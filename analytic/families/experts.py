@@ -15,8 +15,8 @@ from analytic.families.parts import (
     experts,
     gated,
     group_limits,
+    head_dim_or_default,
     layers_of,
-    nullable_head_dim,
     num_layers,
     numerics,
     refuse_other_head_dim,
@@ -70,6 +70,15 @@ def _olmoe(keys: Keys) -> Described:
 def _granitemoe(keys: Keys) -> Described:
     where = "GraniteMoeConfig"
     moe = experts(keys, "num_local_experts", width_key="intermediate_size")
+    layers = layers_of(keys, moe, where=where, **stated_bias(keys, where=where))
+    return decoder(keys, layers), numerics(keys, where=where)
+
+
+def _granitemoeshared(keys: Keys) -> Described:
+    where = "GraniteMoeSharedConfig"
+    width = keys.integer("shared_intermediate_size", Derived(0, where), least=0)
+    shared = DenseFfn(intermediate_size=width) if width else None
+    moe = experts(keys, "num_local_experts", width_key="intermediate_size", shared=shared)
     layers = layers_of(keys, moe, where=where, **stated_bias(keys, where=where))
     return decoder(keys, layers), numerics(keys, where=where)
 
@@ -192,7 +201,7 @@ def _gpt_oss(keys: Keys) -> Described:
         experts(keys, "num_local_experts", width_key="intermediate_size", expert_bias=True, router_bias=True),
         where=where,
         windows=windows(keys, window, lambda i: i % 2 == 0),
-        head_dim=nullable_head_dim(keys, 64, where=where),
+        head_dim=head_dim_or_default(keys, 64, where=where),
         sinks=True,
         **stated_bias(keys, where=where, absent=True),
     )
@@ -211,6 +220,13 @@ def _minimax_m2(keys: Keys) -> Described:
     return decoder(keys, layers), numerics(keys, where=where, theta=5e6)
 
 
+# Other names of a key in `transformers`; which of the two it writes is the class's affair.
+_NUM_EXPERTS = {"num_experts": "num_local_experts"}
+_LOCAL_EXPERTS = {"num_local_experts": "num_experts"}
+_ROUTED = {"num_local_experts": "n_routed_experts"}
+_MTP = {"num_mtp_layers": "num_nextn_predict_layers"}
+
+
 _LOCAL = ("num_local_experts", "num_experts_per_tok")
 _QWEN = (*GROUPED, "num_experts", "num_experts_per_tok", "moe_intermediate_size")
 _SHARED = (
@@ -220,15 +236,21 @@ _SHARED = (
 _ERNIE = (*GROUPED, "moe_num_experts", "moe_k", "moe_num_shared_experts", "moe_intermediate_size")
 
 FAMILIES: Mapping[str, Family] = {
-    "dots1": Family("Dots1ForCausalLM", _SHARED, _dots1),
-    "ernie4_5_moe": Family("Ernie4_5_MoeForCausalLM", _ERNIE, _ernie4_5_moe),
-    "glm4_moe": Family("Glm4MoeForCausalLM", _SHARED, _glm4_moe),
-    "gpt_oss": Family("GptOssForCausalLM", (*GROUPED, *_LOCAL), _gpt_oss),
+    "dots1": Family("Dots1ForCausalLM", _SHARED, _dots1, aliases=_ROUTED),
+    "ernie4_5_moe": Family(
+        "Ernie4_5_MoeForCausalLM",
+        _ERNIE,
+        _ernie4_5_moe,
+        aliases={"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
+    ),
+    "glm4_moe": Family("Glm4MoeForCausalLM", _SHARED, _glm4_moe, aliases=_ROUTED | _MTP),
+    "gpt_oss": Family("GptOssForCausalLM", (*GROUPED, *_LOCAL), _gpt_oss, aliases=_NUM_EXPERTS),
     "granitemoe": Family("GraniteMoeForCausalLM", (*SHAPE, *_LOCAL), _granitemoe),
-    "minimax_m2": Family("MiniMaxM2ForCausalLM", (*GROUPED, *_LOCAL), _minimax_m2),
-    "mixtral": Family("MixtralForCausalLM", (*GROUPED, *_LOCAL), _mixtral),
-    "olmoe": Family("OlmoeForCausalLM", (*SHAPE, "num_experts", "num_experts_per_tok"), _olmoe),
+    "granitemoeshared": Family("GraniteMoeSharedForCausalLM", (*SHAPE, *_LOCAL), _granitemoeshared),
+    "minimax_m2": Family("MiniMaxM2ForCausalLM", (*GROUPED, *_LOCAL), _minimax_m2, aliases=_NUM_EXPERTS),
+    "mixtral": Family("MixtralForCausalLM", (*GROUPED, *_LOCAL), _mixtral, aliases=_NUM_EXPERTS),
+    "olmoe": Family("OlmoeForCausalLM", (*SHAPE, "num_experts", "num_experts_per_tok"), _olmoe, aliases=_LOCAL_EXPERTS),
     "phimoe": Family("PhimoeForCausalLM", (*GROUPED, *_LOCAL), _phimoe),
     "qwen2_moe": Family("Qwen2MoeForCausalLM", (*_QWEN, "shared_expert_intermediate_size"), _qwen2_moe),
-    "qwen3_moe": Family("Qwen3MoeForCausalLM", _QWEN, _qwen3_moe),
+    "qwen3_moe": Family("Qwen3MoeForCausalLM", _QWEN, _qwen3_moe, aliases=_LOCAL_EXPERTS),
 }

@@ -19,7 +19,9 @@ from analytic.families.parts import (
     layers_of,
     num_layers,
     numerics,
+    plain,
     refuse_other_head_dim,
+    same_if_stated,
     sliding_window,
     stated_bias,
     windows,
@@ -29,7 +31,6 @@ from analytic.spec import (
     LAYER_NORM,
     POST_NORM,
     PRE_NORM,
-    DenseFfn,
     GroupedQueryAttention,
     LayerSpec,
     ModelSpec,
@@ -43,10 +44,6 @@ _ONE_NORM = (NormSlot.BEFORE_ATTENTION,)
 _WEIGHT_ONLY = Norm(kind="layer")
 
 
-def _plain(width: int, *, bias: bool) -> DenseFfn:
-    return DenseFfn(intermediate_size=width, gated=False, bias=bias)
-
-
 def _gpt2(keys: Keys) -> Described:
     return _gpt(keys, "GPT2Config", "gelu_new", multi_query=False)
 
@@ -58,6 +55,7 @@ def _gpt_bigcode(keys: Keys) -> Described:
 
 def _gpt(keys: Keys, where: str, act: str, *, multi_query: bool) -> Described:
     """Learned positions, biases everywhere, and a dropout before the residual."""
+    same_if_stated(keys, _GPT_SPELLINGS)
     keys.must_be("add_cross_attention", False, "cross-attention is not counted")
     hidden, heads = keys.integer("n_embd"), keys.integer("n_head")
     inner = keys.integer("n_inner", Derived(4 * hidden, f"4 n_embd ({where})"))
@@ -69,7 +67,7 @@ def _gpt(keys: Keys, where: str, act: str, *, multi_query: bool) -> Described:
             qkv_bias=True,
             output_bias=True,
         ),
-        ffn=_plain(inner, bias=True),
+        ffn=plain(inner, bias=True),
         norm=LAYER_NORM,
         residual_dropout=dropout(keys, "resid_pdrop", 0.1),
     )
@@ -99,7 +97,7 @@ def _opt(keys: Keys) -> Described:
     width = keys.integer("word_embed_proj_dim", Derived(hidden, f"= hidden_size ({where})"))
     layer = LayerSpec(
         attention=GroupedQueryAttention(num_heads=heads, num_kv_heads=heads, head_dim=divided_head_dim(keys), **biases),
-        ffn=_plain(keys.integer("ffn_dim"), bias=biases["output_bias"]),
+        ffn=plain(keys.integer("ffn_dim"), bias=biases["output_bias"]),
         norm=norm,
         norm_slots=PRE_NORM if is_pre_norm else POST_NORM,
         residual_dropout=dropout(keys, "dropout", 0.1),
@@ -130,7 +128,7 @@ def _bloom(keys: Keys) -> Described:
             qkv_bias=True,
             output_bias=True,
         ),
-        ffn=_plain(4 * hidden, bias=True),
+        ffn=plain(4 * hidden, bias=True),
         norm=LAYER_NORM,
         residual_dropout=dropout(keys, "hidden_dropout", 0.0),
     )
@@ -157,7 +155,7 @@ def _gpt_neox(keys: Keys) -> Described:
             head_dim=divided_head_dim(keys),
             **stated_bias(keys, where=where, absent=True),
         ),
-        ffn=_plain(keys.integer("intermediate_size"), bias=True),
+        ffn=plain(keys.integer("intermediate_size"), bias=True),
         norm=LAYER_NORM,
         parallel=parallel,
         residual_dropout=dropout(keys, "hidden_dropout", 0.0),
@@ -190,7 +188,7 @@ def _falcon(keys: Keys) -> Described:
             qkv_bias=bias,
             output_bias=bias,
         ),
-        ffn=_plain(keys.integer("ffn_hidden_size", Derived(4 * hidden, f"4 hidden_size ({where})")), bias=bias),
+        ffn=plain(keys.integer("ffn_hidden_size", Derived(4 * hidden, f"4 hidden_size ({where})")), bias=bias),
         norm=LAYER_NORM,
         norm_slots=_ONE_NORM if num_norms == 1 else PRE_NORM,
         parallel=parallel,
@@ -208,7 +206,7 @@ def _phi(keys: Keys) -> Described:
         refuse_other_head_dim(keys)
     layers = layers_of(
         keys,
-        _plain(keys.integer("intermediate_size"), bias=True),
+        plain(keys.integer("intermediate_size"), bias=True),
         where=where,
         norm=LAYER_NORM,
         norm_slots=_ONE_NORM,
@@ -227,7 +225,7 @@ def _starcoder2(keys: Keys) -> Described:
     biases = stated_bias(keys, where=where, key="use_bias", absent=True)
     layers = layers_of(
         keys,
-        _plain(keys.integer("intermediate_size"), bias=biases["output_bias"]),
+        plain(keys.integer("intermediate_size"), bias=biases["output_bias"]),
         where=where,
         windows=windows(keys, sliding_window(keys, None, where=where)),
         norm=LAYER_NORM,
@@ -295,6 +293,12 @@ def _layer_norm_numerics(keys: Keys, where: str, eps_key: str = "layer_norm_eps"
     return numerics(keys, where=where, eps=1e-5, eps_key=eps_key, **options)
 
 
+_GPT_SPELLINGS = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 _GPT = ("n_embd", "n_head", "n_layer", "n_positions", "vocab_size")
 _BLOOM_ALIASES = {"n_embed": "hidden_size", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
 _WITHOUT_FFN = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -306,6 +310,7 @@ FAMILIES: Mapping[str, Family] = {
     "cohere": Family("CohereForCausalLM", SHAPE, _cohere),
     "cohere2": Family("Cohere2ForCausalLM", SHAPE, _cohere2),
     "falcon": Family("FalconForCausalLM", _WITHOUT_FFN, _falcon),
+    "gpt-sw3": Family("GPT2LMHeadModel", _GPT, _gpt2),
     "gpt2": Family("GPT2LMHeadModel", _GPT, _gpt2),
     "gpt_bigcode": Family("GPTBigCodeForCausalLM", _GPT, _gpt_bigcode),
     "gpt_neox": Family("GPTNeoXForCausalLM", SHAPE, _gpt_neox),

@@ -9,11 +9,13 @@ from analytic.families.parts import (
     SHAPE,
     Described,
     Family,
+    by_mlp_layer_types,
     decoder,
     dense_then_moe,
     experts,
     gated,
     group_limits,
+    num_layers,
     numerics,
     shared_experts,
 )
@@ -89,19 +91,42 @@ def _deepseek_v3(keys: Keys) -> Described:
     return spec, numerics(keys, where=where, rope_interleaved=interleaved, routing=routing)
 
 
-_DEEPSEEK = (
-    *SHAPE,
-    *("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"),
-    *(
-        "n_routed_experts",
-        "num_experts_per_tok",
-        "n_shared_experts",
-        "moe_intermediate_size",
-        "first_k_dense_replace",
-    ),
-)
+def _glm4_moe_lite(keys: Keys) -> Described:
+    where = "Glm4MoeLiteConfig"
+    keys.must_be("first_k_dense_replace", 1, "transformers takes the dense layers from mlp_layer_types alone")
+    keys.must_be("moe_layer_freq", 1, "transformers takes the dense layers from mlp_layer_types alone")
+    attention = _latent_attention(keys, where=where)
+    shared = shared_experts(keys, "n_shared_experts")
+    moe = experts(keys, "n_routed_experts", shared=shared, score_correction="buffer")
+    group_limits(keys.unreported(), moe, least_per_group=2, absent=(Derived(1, where), Derived(1, where)))
+    networks = by_mlp_layer_types(keys, gated(keys), moe, num_dense=1)
+    spec = decoder(keys, [LayerSpec(attention=attention, ffn=ffn) for ffn in networks])
+    return spec, numerics(keys, where=where, eps=1e-5, rope_interleaved=True)
+
+
+def _youtu(keys: Keys) -> Described:
+    where = "YoutuConfig"
+    layer = LayerSpec(attention=_latent_attention(keys, where=where), ffn=gated(keys))
+    spec = decoder(keys, [layer] * num_layers(keys), tied=True)
+    return spec, numerics(keys, where=where, rope_interleaved=True)
+
+
+_LATENT = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+_ROUTED = ("n_routed_experts", "num_experts_per_tok", "n_shared_experts", "moe_intermediate_size")
+_DEEPSEEK = (*SHAPE, *_LATENT, *_ROUTED, "first_k_dense_replace")
+
+_V3_ALIASES = {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"}
 
 FAMILIES: Mapping[str, Family] = {
-    "deepseek_v2": Family("DeepseekV2ForCausalLM", _DEEPSEEK, _deepseek_v2),
-    "deepseek_v3": Family("DeepseekV3ForCausalLM", _DEEPSEEK, _deepseek_v3),
+    "deepseek_v2": Family(
+        "DeepseekV2ForCausalLM", _DEEPSEEK, _deepseek_v2, aliases={"num_experts": "n_routed_experts"}
+    ),
+    "deepseek_v3": Family("DeepseekV3ForCausalLM", _DEEPSEEK, _deepseek_v3, aliases=_V3_ALIASES),
+    "glm4_moe_lite": Family(
+        "Glm4MoeLiteForCausalLM",
+        (*SHAPE, *_LATENT, *_ROUTED),
+        _glm4_moe_lite,
+        aliases={"num_local_experts": "n_routed_experts", "head_dim": "qk_rope_head_dim"},
+    ),
+    "youtu": Family("YoutuForCausalLM", (*SHAPE, *_LATENT), _youtu),
 }

@@ -14,8 +14,8 @@ from analytic.families.parts import (
     decoder,
     dropout,
     gated,
+    head_dim_or_default,
     layers_of,
-    nullable_head_dim,
     num_layers,
     numerics,
     sliding_window,
@@ -207,9 +207,92 @@ def _glm_of(keys: Keys, where: str, norm_slots: tuple[NormSlot, ...]) -> Describ
 def _ernie4_5(keys: Keys) -> Described:
     where = "Ernie4_5Config"
     biases = stated_bias(keys, where=where, key="use_bias")
-    head_dim = nullable_head_dim(keys, 128, where=where)
-    layers = layers_of(keys, gated(keys, bias=biases["output_bias"]), where=where, head_dim=head_dim, **biases)
+    layers = layers_of(
+        keys,
+        gated(keys, bias=biases["output_bias"]),
+        where=where,
+        head_dim=head_dim_or_default(keys, 128, where=where),
+        **biases,
+    )
     return decoder(keys, layers, tied=True), numerics(keys, where=where, eps=1e-5, theta=500_000.0)
+
+
+def _seed_oss(keys: Keys) -> Described:
+    where = "SeedOssConfig"
+    layers = layers_of(
+        keys,
+        gated(keys, bias=keys.flag("mlp_bias", Derived(False, where))),
+        where=where,
+        head_dim=head_dim_or_default(keys, 128, where=where),
+        residual_dropout=dropout(keys, "residual_dropout", 0.1),
+        qkv_bias=keys.flag("attention_bias", Derived(True, where)),
+        output_bias=keys.flag("attention_out_bias", Derived(False, where)),
+    )
+    return decoder(keys, layers), numerics(keys, where=where)
+
+
+def _helium(keys: Keys) -> Described:
+    where = "HeliumConfig"
+    hidden, heads = keys.integer("hidden_size"), keys.integer("num_attention_heads")
+    features = keys.integer("head_dim", Derived(128, where))
+    if heads * features != hidden:  # HeliumAttention.o_proj is square
+        keys.reject("head_dim", features, f"hidden_size / num_attention_heads = {hidden} / {heads}")
+    layers = layers_of(
+        keys,
+        gated(keys, bias=keys.flag("mlp_bias", Derived(False, where))),
+        where=where,
+        head_dim=features,
+        qkv_bias=keys.flag("attention_bias", Derived(False, where)),
+    )
+    return decoder(keys, layers), numerics(keys, where=where, eps=1e-8, theta=100_000.0)
+
+
+def _ministral(keys: Keys) -> Described:
+    where = "MinistralConfig"
+    of_layers = windows(keys, sliding_window(keys, 4096, where=where))
+    layers = layers_of(keys, gated(keys), where=where, windows=of_layers, head_dim=keys.integer("head_dim"))
+    return decoder(keys, layers), numerics(keys, where=where)
+
+
+def _ministral3(keys: Keys) -> Described:
+    where = "Ministral3Config"
+    window = sliding_window(keys, None, where=where)
+    features = head_dim_or_default(keys, 128, where=where)
+    layers = layers_of(keys, gated(keys), where=where, windows=[window] * num_layers(keys), head_dim=features)
+    return decoder(keys, layers), numerics(keys, where=where, eps=1e-5, theta=1e6)
+
+
+def _hunyuan_v1_dense(keys: Keys) -> Described:
+    where = "HunYuanDenseV1Config"
+    layers = layers_of(
+        keys,
+        gated(keys),
+        where=where,
+        head_dim=keys.integer("head_dim"),
+        qk_norm=QkNorm(),
+        **stated_bias(keys, where=where),
+    )
+    return decoder(keys, layers), numerics(keys, where=where, eps=1e-5)
+
+
+def _internlm3(keys: Keys) -> Described:
+    where = "InternLM3Config"
+    biases = stated_bias(keys, where=where)
+    if keys.flag("mlp_bias", Derived(False, where)) != biases["output_bias"]:
+        keys.reject("mlp_bias", keys.config.get("mlp_bias"), "the value of attention_bias (InternLM3Config)")
+    return _llama_of_128(keys, where)
+
+
+def _iquestcoder(keys: Keys) -> Described:
+    keys.must_be("use_sliding_window", False, "refused by IQuestCoderConfig")
+    keys.must_be("clip_qkv", None, "refused by IQuestCoderConfig")
+    return _llama_of_128(keys, "IQuestCoderConfig")
+
+
+def _llama_of_128(keys: Keys, where: str) -> Described:
+    """Llama's own class, but for 128 features a head where the file says nothing."""
+    head_dim_or_default(keys, 128, where=where)
+    return _llama_of(Keys({"head_dim": 128, **keys.config}, keys.derived), where)
 
 
 # Google's files of Gemma 3 state in text_config only what differs from Gemma3TextConfig.
@@ -224,12 +307,21 @@ FAMILIES: Mapping[str, Family] = {
     "glm": Family("GlmForCausalLM", GROUPED, _glm),
     "glm4": Family("Glm4ForCausalLM", GROUPED, _glm4),
     "granite": Family("GraniteForCausalLM", SHAPE, _granite),
+    "helium": Family("HeliumForCausalLM", GROUPED, _helium),
+    "hunyuan_v1_dense": Family("HunYuanDenseV1ForCausalLM", (*GROUPED, "head_dim"), _hunyuan_v1_dense),
+    "internlm3": Family(
+        "LlamaForCausalLM", GROUPED, _internlm3, aliases={"qkv_bias": "attention_bias", "bias": "mlp_bias"}
+    ),
+    "iquestcoder": Family("LlamaForCausalLM", GROUPED, _iquestcoder),
     "llama": Family("LlamaForCausalLM", SHAPE, _llama),
+    "ministral": Family("MinistralForCausalLM", (*GROUPED, "head_dim"), _ministral),
+    "ministral3": Family("Ministral3ForCausalLM", GROUPED, _ministral3),
     "mistral": Family("MistralForCausalLM", GROUPED, _mistral),
     "olmo2": Family("Olmo2ForCausalLM", SHAPE, _olmo2),
     "olmo3": Family("Olmo3ForCausalLM", SHAPE, _olmo3),
     "phi3": Family("Phi3ForCausalLM", SHAPE, _phi3),
     "qwen2": Family("Qwen2ForCausalLM", GROUPED, _qwen2),
     "qwen3": Family("Qwen3ForCausalLM", GROUPED, _qwen3),
+    "seed_oss": Family("SeedOssForCausalLM", GROUPED, _seed_oss),
     "smollm3": Family("SmolLM3ForCausalLM", GROUPED, _smollm3),
 }

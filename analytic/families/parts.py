@@ -70,6 +70,12 @@ class Family:
     nested_defaults: Mapping[str, int] = field(default_factory=dict)
 
 
+def same_if_stated(keys: Keys, spellings: Mapping[str, str]) -> None:
+    """Refuse another spelling of a key that contradicts it: `transformers` takes the one's word or the other's."""
+    for spelling, key in spellings.items():
+        keys.must_be(spelling, keys.config[key], f"as {key} says")
+
+
 def num_layers(keys: Keys, key: str = "num_hidden_layers") -> int:
     return keys.integer(key, most=MAX_LAYERS)
 
@@ -90,11 +96,11 @@ def stated_head_dim(keys: Keys, *, where: str) -> int:
     return keys.integer("head_dim", Derived(divided_head_dim(keys), source))
 
 
-def nullable_head_dim(keys: Keys, absent: int, *, where: str) -> int:
-    """`head_dim`, which the class takes for `absent`, but a null for hidden_size / num_attention_heads."""
-    if "head_dim" in keys.config:
-        return stated_head_dim(keys, where=where)
-    return keys.integer("head_dim", Derived(absent, where))
+def head_dim_or_default(keys: Keys, default: int, *, where: str) -> int:
+    """`head_dim`; the class's own where it is absent, and hidden_size / num_attention_heads where it is null."""
+    if "head_dim" not in keys.config:
+        return keys.integer("head_dim", Derived(default, where))
+    return stated_head_dim(keys, where=where)
 
 
 def refuse_other_head_dim(keys: Keys) -> None:
@@ -175,6 +181,11 @@ def gated(keys: Keys, *, bias: bool = False) -> DenseFfn:
     return DenseFfn(intermediate_size=keys.integer("intermediate_size"), bias=bias)
 
 
+def plain(width: int, *, bias: bool) -> DenseFfn:
+    """One matrix up, one down, and no gate."""
+    return DenseFfn(intermediate_size=width, gated=False, bias=bias)
+
+
 def dropout(keys: Keys, key: str, absent: float) -> bool:
     """Whether a dropout is on, by its probability."""
     value = keys.config.get(key, absent)
@@ -230,6 +241,15 @@ def dense_then_moe(keys: Keys, dense: FeedForward, moe: FeedForward) -> list[Fee
     keys.must_be("moe_layer_freq", 1, "transformers builds every layer after the dense ones as MoE")
     num_dense = keys.integer("first_k_dense_replace", least=0, most=MAX_LAYERS)
     return [dense if i < num_dense else moe for i in range(num_layers(keys))]
+
+
+def by_mlp_layer_types(keys: Keys, dense: FeedForward, moe: FeedForward, *, num_dense: int) -> list[FeedForward]:
+    """Dense or MoE as `mlp_layer_types` says, or where that is absent the first `num_dense` dense."""
+    count = num_layers(keys)
+    if keys.config.get("mlp_layer_types") is None:
+        return [dense if i < num_dense else moe for i in range(count)]
+    kinds = keys.texts("mlp_layer_types", length=count, among=("dense", "sparse"))
+    return [dense if kind == "dense" else moe for kind in kinds]
 
 
 def group_limits(

@@ -1,0 +1,11 @@
+"""Read, build and compare every causal language model class of `transformers`, from a checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from empirical.sweep_cli import sweep
+
+if __name__ == "__main__":
+    sys.exit(sweep())
