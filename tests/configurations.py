@@ -143,7 +143,14 @@ def qwen_windows(draw: st.DrawFn, model_type: str) -> dict[str, Any]:
 @st.composite
 def sparse_steps(draw: st.DrawFn, model_type: str, options: Options) -> dict[str, Any]:
     """Qwen's choice of the layers that have experts."""
-    options = {**options, "moe_intermediate_size": st.integers(1, 40), "decoder_sparse_step": st.integers(1, 2)}
+    options = {
+        **options,
+        "moe_intermediate_size": st.integers(1, 40),
+        "decoder_sparse_step": st.integers(1, 2),
+        "use_sliding_window": _FLAG,
+        "sliding_window": st.integers(1, 12),
+        "max_window_layers": st.integers(0, 3),
+    }
     keys: dict[str, Any] = draw(routed(model_type, "num_experts", options))
     dense = st.lists(st.integers(0, keys["num_hidden_layers"] - 1), unique=True)
     return keys | {"mlp_only_layers": draw(dense)}
