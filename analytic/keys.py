@@ -93,6 +93,14 @@ class Keys:
             self.reject(key, value, f"a list of {length} strings, each one of {', '.join(among)}")
         return value
 
+    def each(self, key: str, absent: Derived | None = None, *, length: int) -> list[int]:
+        """One integer for all of `length` layers, or a list of them."""
+        value = self._value(key, absent)
+        values = value if type(value) is list and len(value) == length else [value] * length
+        if any(type(item) is not int or not 1 <= item <= MAX_DIMENSION for item in values):
+            self.reject(key, value, f"an integer from 1 to {MAX_DIMENSION}, or {length} of them")
+        return values
+
     def switches(self, key: str, *, length: int) -> list[bool]:
         """A list of `length` zeros and ones."""
         value = self.config[key]

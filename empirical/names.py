@@ -241,6 +241,15 @@ _OTHER: Mapping[str, Names] = {
         }
     ),
     "hunyuan_v1_dense": _like_llama(_OWN_QK_NORMS),
+    "hunyuan_v1_moe": _like_llama(
+        {
+            **_OWN_QK_NORMS,
+            "mlp.gate.wg": "mlp.gate",
+            **{
+                f"mlp.shared_mlp.{name}": f"mlp.shared_experts.{name}" for name in ("gate_proj", "up_proj", "down_proj")
+            },
+        }
+    ),
     "minimax_m2": _like_llama({"mlp.e_score_correction_bias": "mlp.gate.e_score_correction_bias"}),
     "mpt": _MPT,
     "olmo2": _like_llama(_AFTER_BOTH),

@@ -44,6 +44,7 @@ _COMPLETED: Mapping[str, Raw] = {
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 2, "head_dim": 144},
     "glm4_moe": {"head_dim": 128},
     "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128},
     "ministral": {"head_dim": 128},
     "nemotron": {"num_key_value_heads": 8},
 }

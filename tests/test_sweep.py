@@ -33,6 +33,7 @@ UNSHIPPED: dict[str, dict[str, Any]] = {
     "granitemoeshared": {"shared_intermediate_size": 39},
     "helium": {"head_dim": 16},
     "hunyuan_v1_dense": {"attention_bias": True},
+    "hunyuan_v1_moe": {"num_experts": 5, "moe_topk": [2, 3], "num_shared_expert": [1, 1], "head_dim": 24},
     "internlm3": {},
     "iquestcoder": {"attention_bias": True},
     "jais2": {"mlp_bias": False},

@@ -22,4 +22,8 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 # Names of remote-code model types whose weights a known class holds.
-SAME_WEIGHTS_AS: Mapping[str, str] = {"kimi_k2": "deepseek_v3", "mimo": "qwen2"}
+SAME_WEIGHTS_AS: Mapping[str, str] = {
+    "hunyuan": "hunyuan_v1_moe",
+    "kimi_k2": "deepseek_v3",
+    "mimo": "qwen2",
+}

@@ -227,6 +227,35 @@ _ROUTED = {"num_local_experts": "n_routed_experts"}
 _MTP = {"num_mtp_layers": "num_nextn_predict_layers"}
 
 
+def _hunyuan_v1_moe(keys: Keys) -> Described:
+    where, count = "HunYuanMoEV1Config", num_layers(keys)
+    width = keys.integer("intermediate_size")
+    keys.must_be("use_cla", False, "the class shares no keys and values between layers")
+    for key, only in (("moe_intermediate_size", width), ("num_shared_expert", 1)):
+        stated = keys.each(key, Derived(only, f"{only} ({where})"), length=count)
+        if any(value != only for value in stated):
+            keys.reject(key, keys.config[key], f"{only} in every layer, as HunYuanMoEV1Moe has it")
+    networks = [
+        MoeFfn(
+            num_experts=keys.integer("num_experts"),
+            num_experts_per_token=per_token,
+            expert_intermediate_size=width,
+            shared=gated(keys),
+            shared_first=True,
+        )
+        for per_token in keys.each("moe_topk", length=count)
+    ]
+    layers = layers_of(
+        keys,
+        networks,
+        where=where,
+        head_dim=keys.integer("head_dim"),
+        qk_norm=QkNorm(),
+        **stated_bias(keys, where=where),
+    )
+    return decoder(keys, layers), numerics(keys, where=where, eps=1e-5)
+
+
 _LOCAL = ("num_local_experts", "num_experts_per_tok")
 _QWEN = (*GROUPED, "num_experts", "num_experts_per_tok", "moe_intermediate_size")
 _SHARED = (
@@ -247,6 +276,9 @@ FAMILIES: Mapping[str, Family] = {
     "gpt_oss": Family("GptOssForCausalLM", (*GROUPED, *_LOCAL), _gpt_oss, aliases=_NUM_EXPERTS),
     "granitemoe": Family("GraniteMoeForCausalLM", (*SHAPE, *_LOCAL), _granitemoe),
     "granitemoeshared": Family("GraniteMoeSharedForCausalLM", (*SHAPE, *_LOCAL), _granitemoeshared),
+    "hunyuan_v1_moe": Family(
+        "HunYuanMoEV1ForCausalLM", (*GROUPED, "head_dim", "num_experts", "moe_topk"), _hunyuan_v1_moe
+    ),
     "minimax_m2": Family("MiniMaxM2ForCausalLM", (*GROUPED, *_LOCAL), _minimax_m2, aliases=_NUM_EXPERTS),
     "mixtral": Family("MixtralForCausalLM", (*GROUPED, *_LOCAL), _mixtral, aliases=_NUM_EXPERTS),
     "olmoe": Family("OlmoeForCausalLM", (*SHAPE, "num_experts", "num_experts_per_tok"), _olmoe, aliases=_LOCAL_EXPERTS),
