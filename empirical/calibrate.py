@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import torch
 
-from analytic.calibration import Calibration, Case, Machine, Part, Reading, Routing, load_calibration
+from analytic.calibration import Calibration, Case, Machine, Part, Routing, load_calibration
 from analytic.errors import FileError
 from analytic.files import configs_dir, write_json
 from analytic.hf import ModelConfig, load, parse
@@ -83,6 +83,20 @@ def small_config(hidden_size: int) -> ModelConfig:
         "vocab_size": 1024,
     }
     return parse(Path(f"llama-{hidden_size}.json"), Keys(keys))
+
+
+def cases_of(
+    config: ModelConfig,
+    seq_len: int,
+    micro_batch: int,
+    precision: Precision,
+    memory_bytes: int,
+    *,
+    is_compiled: bool = False,
+) -> Iterator[Case]:
+    """Everything that is timed of one model: its layers, and its step."""
+    yield from layer_cases(config, seq_len, micro_batch, precision, is_compiled=is_compiled)
+    yield from step_cases(config, seq_len, micro_batch, precision, memory_bytes, is_compiled=is_compiled)
 
 
 def layer_cases(
@@ -191,10 +205,8 @@ def _told(machine: Machine) -> str:
     return ", ".join(f"{name} {version}" for name, version in machine.versions.items())
 
 
-def calibrate(
-    path: Path, begun: Calibration, cases: Iterable[Case], device: torch.device, heard: Callable[[Reading], None]
-) -> Calibration:
-    """Time what is not timed yet, ceilings first; the file is whole after each. `heard` is told each new reading."""
+def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: torch.device) -> Iterator[Calibration]:
+    """Time what is not timed yet, ceilings first; yields what the file, whole each time, has come to hold."""
     todo, made = list(cases), begun
     have = {ceiling.precision for ceiling in made.ceilings if ceiling.kind == "matmul"}
     for precision in sorted({case.setup.precision for case in todo} - have):
@@ -202,12 +214,11 @@ def calibrate(
         copies = [] if made.ceilings else [copy_ceiling(device)]
         made = replace(made, ceilings=(*made.ceilings, *products, *copies))
         write_json(path, made.as_json())
+        yield made
     done = [reading.case.as_json() for reading in made.readings]
     for case in todo:
         if case.as_json() in done:
             continue
-        reading = measure(case, device, lambda: conditions(device))
-        made = replace(made, readings=(*made.readings, reading))
+        made = replace(made, readings=(*made.readings, measure(case, device, lambda: conditions(device))))
         write_json(path, made.as_json())
-        heard(reading)
-    return made
+        yield made

@@ -47,7 +47,11 @@ def _calibrate(argv: Sequence[str] | None) -> int:
         if configs
         else measuring.default_cases(device, machine.memory_bytes)
     )
-    made = measuring.calibrate(args.out, begun, cases, device, _tell)
+    made = begun
+    for later in measuring.calibrate(args.out, begun, cases, device):
+        for reading in later.readings[len(made.readings) :]:
+            tell(reading)
+        made = later
     sys.stdout.write(
         json.dumps(made.as_json(), indent=2) + "\n" if args.json else calibration_text(made, load_hardware())
     )
@@ -72,7 +76,7 @@ def _parser() -> Parser:
 def _cases_of(
     configs: Sequence[hf.ModelConfig], args: argparse.Namespace, device: torch.device, memory_bytes: int
 ) -> Iterator[Case]:
-    from empirical.calibrate import layer_cases, step_cases
+    from empirical.calibrate import cases_of
 
     for config in configs:
         lengths = args.seq_len or [config.default_seq_len]
@@ -80,11 +84,11 @@ def _cases_of(
         for seq_len, batch, precision, is_compiled in product(
             lengths, args.micro_batch or [1], args.precision or ["bf16"], compiled
         ):
-            yield from layer_cases(config, seq_len, batch, precision, is_compiled=is_compiled)
-            yield from step_cases(config, seq_len, batch, precision, memory_bytes, is_compiled=is_compiled)
+            yield from cases_of(config, seq_len, batch, precision, memory_bytes, is_compiled=is_compiled)
 
 
-def _tell(reading: Reading) -> None:
+def tell(reading: Reading) -> None:
+    """One line on stderr, and one for each thing that makes the reading suspect."""
     from empirical.machine import warnings_of
 
     outcome = reading.error or f"{reading.median_seconds:.6f} s"

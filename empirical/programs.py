@@ -123,11 +123,11 @@ class LayerProgram:
         model, names = _meta_model(config, setup), BY_FAMILY[config.read_as]
         layer = model.get_submodule(f"{names.layers_path}.{run.first}")
         _materialize(layer, device)
-        rotary_class = type(model.get_submodule(names.base).rotary_emb)
-        with torch.device(device):
-            like, positions = torch.empty(1, dtype=DTYPES[setup.precision]), torch.arange(setup.seq_len)[None]
-            tables = rotary_class(config=model.config)(like, positions)
-        arguments = {"position_embeddings": tables, "attention_mask": _mask(setup, device)}
+        arguments: dict[str, Any] = {"attention_mask": _mask(setup, device)}
+        if (rotary := getattr(model.get_submodule(names.base), "rotary_emb", None)) is not None:
+            with torch.device(device):
+                like, positions = torch.empty(1, dtype=DTYPES[setup.precision]), torch.arange(setup.seq_len)[None]
+                arguments["position_embeddings"] = type(rotary)(config=model.config)(like, positions)
         program = cls(layer, _input(config, setup, device), arguments, setup)
         program.reset()
         return program

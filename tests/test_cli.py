@@ -241,7 +241,7 @@ def test_verify_in_processes_gives_the_same_as_in_one(capsys: pytest.CaptureFixt
         (["missing.json"], "missing.json: No such file"),
         ([LLAMA_1B, "missing.json"], "missing.json: No such file"),
         ([LLAMA_1B, "--seq-len", "x"], "'x': expected an integer"),
-        ([LLAMA_1B, "--probe", "tpu"], "--probe tpu: expected cuda or cpu"),
+        ([LLAMA_1B, "--device", "tpu"], "device tpu: expected cuda or cpu"),
         ([GPT2, "--seq-len", "4096"], "expected at most 1024"),
     ],
 )
