@@ -19,7 +19,7 @@ from analytic.mfu import Measured, Predicted
 from analytic.performance import PerformanceModel, Stack, belongs, fit, stacks
 from analytic.placement import planned_setup
 from analytic.spec import ModelSpec, MoeFfn
-from analytic.training import Precision
+from analytic.training import Precision, takes_heads
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Shape:
 
     def case(self, stack: Stack) -> Case:
         """A training step of it, on a stack."""
-        setup = planned_setup(self.seq_len, self.micro_batch, self.precision)
+        setup = planned_setup(self.config.spec, self.seq_len, self.micro_batch, self.precision)
         return Case(
             config=self.config,
             part="step",
@@ -47,9 +47,9 @@ class Shape:
         )
 
     def may_run_on(self, stack: Stack) -> bool:
-        """Whether a stack is of its precision and kind; whole models are those of transformers."""
-        is_kind = self.has_experts == (stack.routing != "none")
-        return is_kind and stack.precision == self.precision and stack.built_by == "transformers"
+        """Whether a stack is of its precision and kind, and takes its heads; whole models are those of transformers."""
+        is_kind = self.has_experts == (stack.routing != "none") and stack.precision == self.precision
+        return is_kind and stack.built_by == "transformers" and takes_heads(stack.attention_kernel, self.config.spec)
 
     @property
     def has_experts(self) -> bool:

@@ -16,7 +16,7 @@ from analytic.hardware import Hardware
 from analytic.hf import ModelConfig, parse
 from analytic.keys import Derived, Keys
 from analytic.spec import MAX_LAYERS, LayerSpec, MoeFfn
-from analytic.training import Precision, TrainingSetup
+from analytic.training import Precision, TrainingSetup, check_kernel
 
 SCHEMA = "trainmeter-calibration-1"
 MOST_BYTES = 10**15  # far above any device
@@ -61,6 +61,7 @@ class Case:
             raise UsageError(f"of_layers = {self.of_layers}: the model has {len(self.config.spec.layers)}")
         if (self.routing == "none") == any(isinstance(layer.ffn, MoeFfn) for layer in self.layers):
             raise UsageError(f"routing = {self.routing!r}: expected none exactly where there are no experts")
+        check_kernel(self.setup.attention_kernel, self.config.spec)
 
     @property
     def layers(self) -> tuple[LayerSpec, ...]:

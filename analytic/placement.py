@@ -15,7 +15,7 @@ from analytic.memory.implementation import Implementation, NotPredicted, impleme
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
 from analytic.spec import ModelSpec
-from analytic.training import Precision, TrainingSetup
+from analytic.training import Precision, TrainingSetup, fused_kernel
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -82,7 +82,7 @@ def place(
     implementation = implementation_of(config, seq_len)
     if isinstance(implementation, NotPredicted):
         return implementation
-    setup = planned_setup(seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")
+    setup = planned_setup(config.spec, seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")
     available = memory_bytes - RESERVE_BYTES
     need = _need(config.spec, implementation, setup)
     least = need.least_gpus(available)
@@ -107,7 +107,7 @@ def place(
     )
 
 
-def planned_setup(seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
+def planned_setup(spec: ModelSpec, seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
     """How a plan trains: fully checkpointed, AdamW on fp32 states, accumulating; fused attention where it can be."""
     return TrainingSetup(
         seq_len=seq_len,
@@ -115,7 +115,7 @@ def planned_setup(seq_len: int, micro_batch: int, precision: Precision) -> Train
         precision=precision,
         has_master_weights=precision != "fp32",
         checkpointing="full",
-        attention_kernel="eager" if precision == "fp32" else "flash",
+        attention_kernel="eager" if precision == "fp32" else fused_kernel(spec),
         is_accumulating=True,
         rounding_bytes=512,
     )

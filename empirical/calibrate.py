@@ -18,7 +18,7 @@ from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
 from analytic.spec import MoeFfn
-from analytic.training import AttentionKernel, Precision, TrainingSetup
+from analytic.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
 from empirical.machine import conditions
 from empirical.throughput import MATMUL_SIZES, copy_ceiling, matmul_ceiling, measure
 
@@ -36,7 +36,11 @@ DEFAULT_COMPILED = (
     ("llama-3-8b", 8192, 1),
     ("llama-2-70b", 4096, 1),
 )
-DEFAULT_STEPS = (("llama-3.2-1b", 4096, 1), ("llama-3.2-1b", 8192, 2), ("llama-3-8b", 8192, 1))
+DEFAULT_STEPS = (
+    *(("llama-3.2-1b", 4096, 1), ("llama-3.2-1b", 8192, 2), ("llama-3-8b", 8192, 1)),
+    ("mixtral-8x7b", 4096, 1),
+)
+OTHER_KERNELS: tuple[AttentionKernel, ...] = ("efficient", "cudnn", "eager")  # beside flash, on one layer
 SMALL_WIDTHS, SMALL_LENGTHS = (64, 128, 256), (64, 128)  # on a CPU
 
 
@@ -44,18 +48,24 @@ def default_cases(device: torch.device, memory_bytes: int) -> Iterator[Case]:
     """Small to large widths, 1k to 16k tokens, dense and MoE; on a CPU the same of small layers, in fp32 and bf16."""
     if device.type != "cuda":
         for precision in ("fp32", "bf16"):
-            yield from _small_cases(precision, memory_bytes)
+            yield from _small_cases(precision, device, memory_bytes)
         return
     for name, seq_len, batch in DEFAULT_LAYERS:
-        yield from layer_cases(_shipped(name), seq_len, batch, "bf16")
-    for case in layer_cases(_shipped("llama-3-8b"), 8192, 1, "bf16"):
+        config = _shipped(name)
+        yield from layer_cases(config, setup_for(config, seq_len, batch, "bf16", device))
+    config = _shipped("llama-3-8b")
+    for case in layer_cases(config, setup_for(config, 8192, 1, "bf16", device)):
         yield replace(case, built_by="ours")
-        yield replace(case, setup=replace(case.setup, attention_kernel="eager"))
+        for kernel in OTHER_KERNELS:
+            yield replace(case, setup=replace(case.setup, attention_kernel=kernel))
         yield replace(case, setup=replace(case.setup, precision="fp16"))
     for is_compiled, (name, seq_len, batch) in product((False, True), DEFAULT_STEPS):
-        yield from step_cases(_shipped(name), seq_len, batch, "bf16", memory_bytes, is_compiled=is_compiled)
+        config = _shipped(name)
+        setup = setup_for(config, seq_len, batch, "bf16", device)
+        yield from step_cases(config, setup, memory_bytes, is_compiled=is_compiled)
     for name, seq_len, batch in DEFAULT_COMPILED:
-        yield from layer_cases(_shipped(name), seq_len, batch, "bf16", is_compiled=True)
+        config = _shipped(name)
+        yield from layer_cases(config, setup_for(config, seq_len, batch, "bf16", device), is_compiled=True)
 
 
 def _shipped(name: str) -> ModelConfig:
@@ -63,12 +73,12 @@ def _shipped(name: str) -> ModelConfig:
     return load(next(path for path in paths if path.exists()))
 
 
-def _small_cases(precision: Precision, memory_bytes: int) -> Iterator[Case]:
+def _small_cases(precision: Precision, device: torch.device, memory_bytes: int) -> Iterator[Case]:
     for hidden in SMALL_WIDTHS:
         config = small_config(hidden)
         for seq_len in SMALL_LENGTHS:
-            yield from layer_cases(config, seq_len, 1, precision)
-        yield from step_cases(config, SMALL_LENGTHS[0], 1, precision, memory_bytes)
+            yield from layer_cases(config, setup_for(config, seq_len, 1, precision, device))
+        yield from step_cases(config, setup_for(config, SMALL_LENGTHS[0], 1, precision, device), memory_bytes)
 
 
 def small_config(hidden_size: int) -> ModelConfig:
@@ -85,60 +95,60 @@ def small_config(hidden_size: int) -> ModelConfig:
     return parse(Path(f"llama-{hidden_size}.json"), Keys(keys))
 
 
-def cases_of(
+def setup_for(
     config: ModelConfig,
     seq_len: int,
     micro_batch: int,
     precision: Precision,
-    memory_bytes: int,
-    *,
-    is_compiled: bool = False,
+    device: torch.device,
+    kernel: AttentionKernel | None = None,
+) -> TrainingSetup:
+    """What a layer is timed with; by default the fused attention that the device has for the model's heads."""
+    if kernel is None:
+        kernel = fused_kernel(config.spec)
+        has_none = precision == "fp32" or (kernel != "flash" and device.type != "cuda")
+        kernel = "eager" if has_none else kernel
+    return TrainingSetup(
+        seq_len=seq_len, micro_batch=micro_batch, precision=precision, attention_kernel=kernel, rounding_bytes=512
+    )
+
+
+def cases_of(
+    config: ModelConfig, setup: TrainingSetup, memory_bytes: int, *, is_compiled: bool = False
 ) -> Iterator[Case]:
     """Everything that is timed of one model: its layers, and its step."""
-    yield from layer_cases(config, seq_len, micro_batch, precision, is_compiled=is_compiled)
-    yield from step_cases(config, seq_len, micro_batch, precision, memory_bytes, is_compiled=is_compiled)
+    yield from layer_cases(config, setup, is_compiled=is_compiled)
+    yield from step_cases(config, setup, memory_bytes, is_compiled=is_compiled)
 
 
-def layer_cases(
-    config: ModelConfig, seq_len: int, micro_batch: int, precision: Precision, *, is_compiled: bool = False
-) -> Iterator[Case]:
+def layer_cases(config: ModelConfig, setup: TrainingSetup, *, is_compiled: bool = False) -> Iterator[Case]:
     """Of each kind of layer: forward; forward and backward, without and with checkpointing; by every routing."""
-    plain = _setup(seq_len, micro_batch, precision)
-    checkpointed = replace(plain, checkpointing="full")
     timed: tuple[tuple[Part, TrainingSetup], ...] = (
-        ("forward", plain),
-        ("forward_backward", plain),
-        ("forward_backward", checkpointed),
+        ("forward", setup),
+        ("forward_backward", setup),
+        ("forward_backward", replace(setup, checkpointing="full")),
     )
     first_of_kind = {run.layer: run.first for run in reversed(config.spec.runs)}
     for layer, first in reversed(first_of_kind.items()):
         routings: tuple[Routing, ...] = ("balanced", "router") if isinstance(layer.ffn, MoeFfn) else ("none",)
-        for part, setup in timed:
+        for part, own in timed:
             for routing in routings:
                 yield Case(
                     config=config,
                     part=part,
                     layer=first,
                     of_layers=len(config.spec.layers),
-                    setup=setup,
+                    setup=own,
                     is_compiled=is_compiled,
                     routing=routing,
                 )
 
 
 def step_cases(
-    config: ModelConfig,
-    seq_len: int,
-    micro_batch: int,
-    precision: Precision,
-    memory_bytes: int,
-    *,
-    is_compiled: bool = False,
+    config: ModelConfig, setup: TrainingSetup, memory_bytes: int, *, is_compiled: bool = False
 ) -> Iterator[Case]:
     """A step of the whole model, as a plan runs it; where it cannot fit, of two depths at full width."""
-    setup = replace(
-        _setup(seq_len, micro_batch, precision), has_master_weights=precision != "fp32", checkpointing="full"
-    )
+    setup = replace(setup, has_master_weights=setup.precision != "fp32", checkpointing="full")
     has_experts = any(isinstance(run.layer.ffn, MoeFfn) for run in config.spec.runs)
     for depth in _depths(config, setup, memory_bytes):
         yield Case(
@@ -150,14 +160,6 @@ def step_cases(
             is_compiled=is_compiled,
             routing="balanced" if has_experts else "none",
         )
-
-
-def _setup(seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
-    """fp32 has no fused attention (`TrainingSetup` refuses it)."""
-    kernel: AttentionKernel = "eager" if precision == "fp32" else "flash"
-    return TrainingSetup(
-        seq_len=seq_len, micro_batch=micro_batch, precision=precision, attention_kernel=kernel, rounding_bytes=512
-    )
 
 
 def _depths(config: ModelConfig, setup: TrainingSetup, memory_bytes: int) -> tuple[int, ...]:

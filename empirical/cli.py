@@ -169,11 +169,12 @@ def _measure(
 
 def _cases(jobs: Sequence[Job], device: torch.device, memory_bytes: int) -> list[Case]:
     """Of the models that were named, in bf16; else a set that suits the machine."""
-    from empirical.calibrate import cases_of, default_cases
+    from empirical.calibrate import cases_of, default_cases, setup_for
 
     if not jobs:
         return list(default_cases(device, memory_bytes))
-    return [case for config, seq_len in jobs for case in cases_of(config, seq_len, 1, "bf16", memory_bytes)]
+    setups = [(config, setup_for(config, seq_len, 1, "bf16", device)) for config, seq_len in jobs]
+    return [case for config, setup in setups for case in cases_of(config, setup, memory_bytes)]
 
 
 def _print(found: Findings, *, is_json: bool) -> None:

@@ -41,6 +41,7 @@ COPY_BYTES = {"cuda": 2**31, "cpu": 2**26}
 
 _BACKENDS: dict[AttentionKernel, SDPBackend] = {
     "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
 

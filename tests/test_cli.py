@@ -190,6 +190,7 @@ def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) 
         ([LLAMA_7B, "--reserve", "x"], "'x': expected a number of GiB"),
         ([LLAMA_7B, "--dtype", "fp8"], "invalid choice: 'fp8'"),
         ([LLAMA_7B, "--dtype", "fp32", "--attention-kernel", "flash"], "expected eager with fp32"),
+        ([DEEPSEEK_V3, "--attention-kernel", "flash"], "these have 192 for queries and 128 for values"),
         ([LLAMA_7B, "--dtype", "fp32", "--master-weights"], "fp32 parameters are their own"),
         ([LLAMA_7B, "--micro-batch", "0"], "'0': expected an integer"),
     ],
