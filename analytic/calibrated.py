@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from analytic.calibration import Calibration, Case, Reading
 from analytic.errors import UsageError
@@ -56,6 +57,14 @@ class Shape:
         return any(isinstance(run.layer.ffn, MoeFfn) for run in self.config.spec.runs)
 
 
+class _Step(NamedTuple):
+    """Seconds of a shape's own step on a stack; `note` tells where they are extrapolated from, if so."""
+
+    seconds: float
+    note: str
+    stack: Stack
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """A calibration and its fits."""
@@ -83,25 +92,38 @@ class Calibrated:
             shape, peak_flops_per_s, convention
         )
 
+    def stack(self, shape: Shape) -> Stack:
+        """What `mfu` is of.
+
+        Raises:
+            UsageError: as `mfu` does.
+        """
+        own = self._own_steps(shape)
+        return min(own, key=lambda step: step.seconds).stack if own else self._fastest(shape)[1].stack
+
     def measured(self, shape: Shape, peak_flops_per_s: float, convention: AttentionConvention) -> Measured | None:
         """The fastest of the shape's own training steps that were timed; from two depths where all did not fit."""
+        own = self._own_steps(shape)
+        if not own:
+            return None
+        best = min(own, key=lambda step: step.seconds)
+        return Measured(
+            value=shape.case(best.stack).model_flops(convention) / best.seconds / peak_flops_per_s,
+            gpu=self.calibration.machine.device,
+            date=self.calibration.date,
+            num_gpus=1,
+            kernel=str(best.stack),
+            convention=convention,
+            note=best.note,
+        )
+
+    def _own_steps(self, shape: Shape) -> list[_Step]:
         found = []
         for stack in filter(shape.may_run_on, stacks(self.calibration)):
             steps = [r for r in self.calibration.readings if not r.error and _is_step_of(r.case, shape, stack)]
             if (told := _whole_step(steps, len(shape.config.spec.layers))) is not None:
-                found.append((*told, stack))
-        if not found:
-            return None
-        seconds, note, stack = min(found, key=lambda each: each[0])
-        return Measured(
-            value=shape.case(stack).model_flops(convention) / seconds / peak_flops_per_s,
-            gpu=self.calibration.machine.device,
-            date=self.calibration.date,
-            num_gpus=1,
-            kernel=str(stack),
-            convention=convention,
-            note=note,
-        )
+                found.append(_Step(*told, stack))
+        return found
 
     def _predicted(self, shape: Shape, peak_flops_per_s: float, convention: AttentionConvention) -> Predicted:
         seconds, model = self._fastest(shape)

@@ -86,6 +86,7 @@ class Case:
         options: list[str] = [setup.precision, setup.attention_kernel, self.built_by]
         options += ["compiled"] if self.is_compiled else []
         options += ["checkpointed"] if setup.checkpointing == "full" and self.part != "forward" else []
+        options += ["accumulating"] if setup.is_accumulating else []
         options += [f"{self.routing} routing"] if self.routing != "none" else []
         shape = f"{setup.micro_batch} x {setup.seq_len}"
         return f"{self.config.name} {what} {self.part.replace('_', '+')}, {shape}, {', '.join(options)}"

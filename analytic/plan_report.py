@@ -221,6 +221,9 @@ def _fit(placement: Placement | NotPredicted) -> list[str]:
             f"{gib_text(need.activations)} of activations, {gib_text(need.gathered)} of one layer",
         ),
     ]
+    for layer in placement.measured:
+        gib = gib_text(layer.measured_bytes)
+        lines.append(_row("    of them one layer's peak", f"{gib} {layer.source}; {layer.predicted_bytes:,} predicted"))
     if least is None or gpus is None:
         verdict = f"no number of these GPUs could run it at micro-batch {placement.micro_batch}"
         return [*lines, _row("  fewest GPUs", verdict)]

@@ -17,6 +17,7 @@ from analytic.hardware import DTYPES, Gpu, Hardware, Price
 from analytic.hf import ModelConfig, parse
 from analytic.jsonc import KeyPath, read_jsonc
 from analytic.keys import Derived, Keys
+from analytic.measured import MeasuredMemory
 from analytic.mfu import Assumed, Mfu
 from analytic.plan import MOST_GPUS
 from analytic.scaling import ScalingLaw, custom_law, load_laws
@@ -49,6 +50,7 @@ class Setup:
         peak_flops_per_s: dense, per GPU; `peak_source` says where from.
         micro_batch_size: sequences per GPU and accumulation step.
         convention: of attention in the FLOPs that `mfu` is a share of.
+        memory: what was measured on the machine, where the file names a calibration.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Setup:
     show_breakdown: bool
     verify_calculations: bool
     derived: Mapping[str, Derived]
+    memory: MeasuredMemory | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -122,7 +125,7 @@ def load_setup(path: Path, hardware: Hardware) -> Setup:
             derived |= sections[name].derived
     if isinstance(values["mfu"], Path):
         with _located(path, lines, ("training_efficiency", "expected_mfu")):
-            values["mfu"] = _calibrated(path.parent / values["mfu"], values, hardware)
+            values |= _calibrated(path.parent / values["mfu"], values, hardware)
     return Setup(path=path, derived=derived, **values)
 
 
@@ -203,13 +206,15 @@ def _efficiency(keys: Keys, _: Hardware) -> dict[str, Any]:
     }
 
 
-def _calibrated(path: Path, values: Mapping[str, Any], hardware: Hardware) -> Mfu:
+def _calibrated(path: Path, values: Mapping[str, Any], hardware: Hardware) -> dict[str, Any]:
     """Of this very model as the machine trains it: its optimizer's step shared by GPUs and accumulation steps."""
     calibration = load_calibration(path)
     check_gpu(calibration, values["gpu"], values["gpu_type"], hardware)
     steps = values["num_gpus"] * values["gradient_accumulation_steps"]
     shape = Shape(values["config"], values["seq_len"], values["micro_batch_size"], values["dtype"], 1 / steps)
-    return Calibrated(calibration).mfu(shape, values["peak_flops_per_s"], values["convention"])
+    calibrated = Calibrated(calibration)
+    mfu = calibrated.mfu(shape, values["peak_flops_per_s"], values["convention"])
+    return {"mfu": mfu, "memory": MeasuredMemory(calibration, calibrated.stack(shape))}
 
 
 def _dataset(keys: Keys, _: Hardware) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from analytic.hardware import Hardware
 from analytic.hf import parse
 from analytic.hf_write import to_config
 from analytic.keys import Keys
+from analytic.measured import MeasuredMemory
 from analytic.mfu import Assumed, Measured, Mfu, Predicted
 from analytic.params import parameter_counts
 from analytic.plan import Request, allocate, family_for, losses_of
@@ -59,7 +60,10 @@ def tuned(request: Request, calibrated: Calibrated, hardware: Hardware, micro_ba
         options.append(replace(option, mfu=stands_in))
     options.sort(key=lambda option: option.flops_per_usd, reverse=True)
     market = Market(options=tuple(options), rejected=request.market.rejected)
-    return replace(request, market=market, chosen=search.near(found) if market.best.gpu == own.gpu else None)
+    if market.best.gpu != own.gpu:
+        return replace(request, market=market)
+    memory = MeasuredMemory(calibrated.calibration, calibrated.stack(search.shape(found.candidate, found.family)))
+    return replace(request, market=market, chosen=search.near(found), memory=memory, micro_batch=micro_batch)
 
 
 def _is_given(option: Option) -> bool:
@@ -135,12 +139,12 @@ class _Search:
     def _own(self, candidate: Candidate, family: Family) -> _Found:
         """One architecture at its own MFU."""
         option, law, data = self.option, self.request.law, self.request.data
-        mfu = self.calibrated.mfu(self._shape(candidate, family), option.gpu.peak(option.dtype), family.convention)
+        mfu = self.calibrated.mfu(self.shape(candidate, family), option.gpu.peak(option.dtype), family.convention)
         (loss,) = losses_of([candidate], law, self._compute(replace(option, mfu=mfu)), data)
         return _Found(loss, family, candidate, mfu)
 
-    def _shape(self, candidate: Candidate, family: Family) -> Shape:
-        """Where no number of GPUs is asked for, one GPU does all of the optimizer's step, after each micro-batch."""
+    def shape(self, candidate: Candidate, family: Family) -> Shape:
+        """What one GPU trains. Where no number is asked for, it does all of the optimizer's step, each micro-batch."""
         dtype = self.option.dtype
         if dtype not in get_args(Precision):
             raise UsageError(f"no calibration of {dtype}: expected one of {', '.join(get_args(Precision))}")

@@ -122,11 +122,16 @@ def cases_of(
 
 
 def layer_cases(config: ModelConfig, setup: TrainingSetup, *, is_compiled: bool = False) -> Iterator[Case]:
-    """Of each kind of layer: forward; forward and backward, without and with checkpointing; by every routing."""
+    """Of each kind of layer: forward; forward and backward, without and with checkpointing; by every routing.
+
+    Checkpointed also with gradients added to those that are there: what a plan's fit check asks about.
+    """
+    checkpointed = replace(setup, checkpointing="full")
     timed: tuple[tuple[Part, TrainingSetup], ...] = (
         ("forward", setup),
         ("forward_backward", setup),
-        ("forward_backward", replace(setup, checkpointing="full")),
+        ("forward_backward", checkpointed),
+        ("forward_backward", replace(checkpointed, is_accumulating=True)),
     )
     first_of_kind = {run.layer: run.first for run in reversed(config.spec.runs)}
     for layer, first in reversed(first_of_kind.items()):

@@ -167,7 +167,10 @@ def _forward(program: LayerProgram) -> None:
 
 def _forward_backward(program: LayerProgram, gradient: Tensor) -> None:
     program.output().backward(gradient)
-    program.reset()
+    if program.setup.is_accumulating:
+        program.x.grad = None  # those of the weights stay, to be added to
+    else:
+        program.reset()
 
 
 def _attention(case: Case) -> AbstractContextManager[None]:

@@ -47,9 +47,10 @@ def test_verify_measures_memory_and_writes_the_calibration(
     assert cli.verify(_arguments(config, out, "--json")) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["calibration"] == json.loads(out.read_text())
-    assert len(load_calibration(out).readings) == 4
+    assert len(load_calibration(out).readings) == 5
     assert [(r["case"]["part"], r["error"]) for r in facts["calibration"]["readings"]] == [
         ("forward", ""),
+        ("forward_backward", ""),
         ("forward_backward", ""),
         ("forward_backward", ""),
         ("step", ""),
