@@ -31,6 +31,8 @@ from analytic.placement import Placement, place
 from analytic.scaling import SIX_N, Allocation, Cost, OutOfRange, ParamsConvention, ScalingLaw, optimum
 from analytic.spec import ModelSpec
 
+DEFAULT_LAW = "besiroglu"
+DEFAULT_MFU = 0.4  # assumed, where nobody says anything else
 BAND_NATS = 0.005
 WORSE = Fraction(1, 10)  # what MFU and price are moved by, to show what the answer hangs on
 NO_TOKEN = "the budget does not pay for training on one token"

@@ -37,6 +37,7 @@ def _calibrate(argv: Sequence[str] | None) -> int:
         raise UsageError("--seq-len, --micro-batch, --precision, --attention-kernel, --compile: only with --config")
     configs = [hf.load(path) for path in args.config or ()]
     from empirical import calibrate as measuring  # torch: only once the arguments are good
+    from empirical.cases import default_cases
     from empirical.machine import device_named, this_machine
 
     device = device_named(args.device)
@@ -45,7 +46,7 @@ def _calibrate(argv: Sequence[str] | None) -> int:
     cases = list(
         _cases_of(configs, args, device, machine.memory_bytes)
         if configs
-        else measuring.default_cases(device, machine.memory_bytes)
+        else default_cases(device, machine.memory_bytes)
     )
     made = begun
     for later in measuring.calibrate(args.out, begun, cases, device):
@@ -77,7 +78,7 @@ def _parser() -> Parser:
 def _cases_of(
     configs: Sequence[hf.ModelConfig], args: argparse.Namespace, device: torch.device, memory_bytes: int
 ) -> Iterator[Case]:
-    from empirical.calibrate import cases_of, setup_for
+    from empirical.cases import cases_of, setup_for
 
     for config in configs:
         lengths, batches = args.seq_len or [config.default_seq_len], args.micro_batch or [1]

@@ -19,10 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from analytic import hf
 from analytic.calibration import Calibration, Case
-from analytic.commandline import Parser, positive_integer, run
+from analytic.commandline import Parser, number_up_to, positive_integer, run
 from analytic.errors import UsageError
 from analytic.files import model_config_paths
 from analytic.hardware import load_hardware
+from analytic.machine_plan import CPU_FAMILY, CUDA_FAMILY, MachinePlan, machine_plan
+from analytic.plan import DEFAULT_LAW
+from analytic.scaling import load_law
 from analytic.summary import Workload
 from empirical.checks import Check
 from empirical.verify import Job, default_workers, verify_all
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
     import torch
 
     from empirical.memory_measured import MeasuredPeak
+    from empirical.train import Trained
 
 DEFAULT_OUT = Path("calibration.json")
+MOST_MINUTES = 7 * 24 * 60
 
 
 @dataclass
@@ -42,11 +47,14 @@ class Findings:
     Attributes:
         memory: peaks of a layer and, where it fits, of a whole step, by model; measured on the device.
         calibration: what was timed on it, as it is on disk.
+        planned, trained: a plan for this machine, and what its training came to.
     """
 
     checks: list[Check] = field(default_factory=list)
     memory: dict[str, list[MeasuredPeak]] = field(default_factory=dict)
     calibration: Calibration | None = None
+    planned: MachinePlan | None = None
+    trained: Trained | None = None
 
     @property
     def failed(self) -> int:
@@ -59,6 +67,8 @@ class Findings:
             "failed": self.failed,
             "memory": [{"model": model, **peak.as_json()} for model, peaks in self.memory.items() for peak in peaks],
             "calibration": None if self.calibration is None else self.calibration.as_json(),
+            "planned": None if self.planned is None else self.planned.as_json(),
+            "trained": None if self.trained is None else self.trained.as_json(),
         }
 
 
@@ -70,7 +80,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
 def _verify(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     jobs = [_job(path, args.seq_len) for path in args.configs or model_config_paths()]
-    device = _device(args.device)
+    device = _device(args.device, is_needed=args.train is not None)
     found = Findings()
     if device is not None:
         found.calibration = _begun(args.calibration_out, device)
@@ -99,6 +109,12 @@ def _parser() -> Parser:
         metavar="FILE",
         help=f"what is timed on the device, default {DEFAULT_OUT}; a file of the same device is gone on with",
     )
+    add(
+        "--train",
+        type=number_up_to(MOST_MINUTES),
+        metavar="MINUTES",
+        help="then train what a plan for this machine says, for that long: planned against actual",
+    )
     add("--json", action="store_true", help="the same facts for machines, in base units")
     return parser
 
@@ -108,12 +124,12 @@ def _job(path: Path, seq_len: int | None) -> Job:
     return config, Workload.of(config, seq_len=seq_len).seq_len
 
 
-def _device(asked: str | None) -> torch.device | None:
-    """The device to measure on: the one asked for, else CUDA where there is one, else none."""
+def _device(asked: str | None, *, is_needed: bool) -> torch.device | None:
+    """The device to measure on: the one asked for, else CUDA where there is one, else the CPU, or none."""
     from empirical.machine import device_named
 
     device = device_named(asked)
-    return device if asked is not None or device.type == "cuda" else None
+    return device if asked is not None or is_needed or device.type == "cuda" else None
 
 
 def _begun(path: Path, device: torch.device) -> Calibration:
@@ -143,6 +159,8 @@ def _find(found: Findings, jobs: Sequence[Job], device: torch.device | None, arg
             raise KeyboardInterrupt
         if device is not None:
             _measure(found, jobs, device, args, progress)
+            if args.train is not None:
+                _train(found, device, args.train, progress)
 
 
 def _measure(
@@ -169,12 +187,34 @@ def _measure(
 
 def _cases(jobs: Sequence[Job], device: torch.device, memory_bytes: int) -> list[Case]:
     """Of the models that were named, in bf16; else a set that suits the machine."""
-    from empirical.calibrate import cases_of, default_cases, setup_for
+    from empirical.cases import cases_of, default_cases, setup_for
 
     if not jobs:
         return list(default_cases(device, memory_bytes))
     setups = [(config, setup_for(config, seq_len, 1, "bf16", device)) for config, seq_len in jobs]
     return [case for config, setup in setups for case in cases_of(config, setup, memory_bytes)]
+
+
+def _train(found: Findings, device: torch.device, minutes: float, progress: Progress) -> None:
+    """Plan for this machine with what was just timed, prove the model of the plan, and train it."""
+    from empirical import train
+
+    assert found.calibration is not None
+    family = CUDA_FAMILY if device.type == "cuda" else CPU_FAMILY
+    task = progress.add_task("a plan for this machine", total=None)
+    law = load_law(DEFAULT_LAW)
+    found.planned = machine_plan(found.calibration, minutes, family, law, load_hardware())
+    case = found.planned.case
+    found.checks += verify_all([(case.config, case.setup.seq_len)], 1, lambda _: None)
+    progress.update(task, description=f"training, on {device.type}", total=60 * minutes)
+
+    def heard(steps: int, seconds: float) -> None:
+        progress.update(task, completed=seconds)
+        print(f"trained {steps} steps in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+    found.trained = train.train(case, device, 60 * minutes, heard)
+    if found.trained.was_interrupted:
+        raise KeyboardInterrupt
 
 
 def _print(found: Findings, *, is_json: bool) -> None:

@@ -250,6 +250,9 @@ class StepProgram:
             parameter.grad = None
         if self.optimizer is not None:
             self.optimizer.step()
+        with torch.no_grad():
+            for master, parameter in zip(self.masters, self.model.parameters(), strict=bool(self.masters)):
+                parameter.copy_(master)
         yield "optimizer"
 
     def reset(self) -> None:

@@ -18,7 +18,8 @@ from analytic.errors import FileError, UsageError
 from analytic.files import configs_dir
 from analytic.training import TrainingSetup
 from empirical import calibrate_cli, machine, throughput
-from empirical.calibrate import begin, cut, default_cases, layer_cases, setup_for, step_cases
+from empirical.calibrate import begin
+from empirical.cases import cut, default_cases, layer_cases, setup_for, step_cases
 from empirical.machine import conditions, this_machine, warnings_of
 from tests.calibration_cases import LLAMA, MIXTRAL, calibration, written
 from tests.configurations import parsed, shipped

@@ -124,7 +124,7 @@ def test_a_block_follows_only_on_settled_runs(monkeypatch: pytest.MonkeyPatch) -
         asked.append(1)
         return next(times, 1.0)
 
-    monkeypatch.setattr(throughput, "_seconds", clock)
+    monkeypatch.setattr(throughput, "seconds_of", clock)
     assert throughput.time_blocks(lambda: None, CPU) == (1.0,) * 3
     assert len(asked) == 6 + 3
 

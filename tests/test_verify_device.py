@@ -13,6 +13,7 @@ import torch
 from analytic.calibration import load_calibration
 from analytic.hardware import load_hardware
 from empirical import calibrate, cli, memory_measured, throughput
+from empirical.cases import default_cases
 from empirical.cli import Findings
 from empirical.machine import this_machine
 from empirical.report import verify_text
@@ -81,7 +82,7 @@ def test_the_text_has_memory_and_seconds_of_the_file_that_is_gone_on_with(
 
 def test_without_a_config_a_set_that_suits_the_machine_is_timed() -> None:
     cases = cli._cases((), CPU, 10**12)
-    assert cases == list(calibrate.default_cases(CPU, 10**12))
+    assert cases == list(default_cases(CPU, 10**12))
 
 
 def test_an_interrupted_run_tells_and_keeps_what_it_has(
