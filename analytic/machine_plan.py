@@ -42,12 +42,13 @@ class MachinePlan:
     """What a device is to train.
 
     Attributes:
-        plan: as made for the budget. case: its training step, and so what is run.
+        plan: as made for the budget. flat: the same at an assumed 40%. case: the plan's training step, to be run.
         peak_source: what the MFU is a share of. tdp_watts: None where the device is in no table.
         why_assumed: why no calibrated MFU could be had, if none could.
     """
 
     plan: Plan
+    flat: Plan
     case: Case
     minutes: float
     peak_source: str
@@ -111,16 +112,17 @@ def machine_plan(
     request = Request(budget_usd=minutes / 60, market=market, law=law, family=family, num_gpus=1)
     with_own = replace(hardware, gpus={**hardware.gpus, gpu.key: gpu})
     calibrated, refused = Calibrated(calibration), list[str]()
+    flat = make_plan(request, ())
     found = list(_calibrated(request, calibrated, with_own, refused))
     if found:
         plan, case = min(found, key=lambda each: each[0].outcome.loss)
     else:
-        plan = make_plan(request, ())
-        case = _case(plan, request.micro_batch, None)
+        plan, case = flat, _case(flat, request.micro_batch, None)
         if not _fits(case, calibration):
             raise UsageError(f"{calibration.name}: not even {case.label} fits {calibration.machine.device}")
     return MachinePlan(
         plan=plan,
+        flat=flat,
         case=case,
         minutes=minutes,
         peak_source=peak_source,

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from analytic import plan_report
 from analytic.backward import plan_backward
+from analytic.backward_report import backward_text
 from analytic.budget import DEFAULT_DTYPE, DataLimit, Market, compare
 from analytic.calibrated import Calibrated
-from analytic.calibration import load_calibration
+from analytic.calibration_file import load_calibration
+from analytic.claim_report import claim_text
 from analytic.claims import load_run, shipped_runs
 from analytic.commandline import Parser, number_up_to, positive_integer, positive_number, run
 from analytic.design import Family, Kind
@@ -25,6 +26,7 @@ from analytic.hf_write import to_config
 from analytic.mfu import Assumed, Mfu
 from analytic.plan import DEFAULT_LAW, DEFAULT_MFU, MOST_DAYS, MOST_GPUS, Plan, Request, make_plan
 from analytic.plan_json import backward_json, claim_json, forward_json
+from analytic.plan_report import forward_text
 from analytic.scaling import load_law, load_laws
 from analytic.setup import MOST_EPOCHS, MOST_TOKENS, load_setup
 from analytic.tune import tuned
@@ -72,17 +74,17 @@ def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[st
         write_json(args.write_config, to_config(made.spec, request.family.seq_len))
     if args.plot:
         _plot(made, args.plot)
-    return plan_report.forward_text(made, flat), forward_json(made, flat)
+    return forward_text(made, flat), forward_json(made, flat)
 
 
 def _backward(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
     made = plan_backward(load_setup(path, hardware), load_laws().values())
-    return plan_report.backward_text(made), backward_json(made)
+    return backward_text(made), backward_json(made)
 
 
 def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
     claimed, published = load_run(path, hardware), shipped_runs(hardware)
-    return plan_report.claim_text(claimed, published), claim_json(claimed, published)
+    return claim_text(claimed, published), claim_json(claimed, published)
 
 
 def _plot(made: Plan, path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from analytic.calibrated import Calibrated, Shape, check_gpu
-from analytic.calibration import load_calibration
+from analytic.calibration_file import load_calibration
 from analytic.errors import FileError, PlannerError, UsageError
 from analytic.flops import AttentionConvention
 from analytic.hardware import DTYPES, Gpu, Hardware, Price

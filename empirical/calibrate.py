@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from analytic.calibration import Calibration, Case, Machine, load_calibration
+from analytic.calibration import Calibration, Case, Machine
+from analytic.calibration_file import load_calibration
 from analytic.errors import FileError
 from analytic.files import write_json
 from empirical.machine import conditions

@@ -39,7 +39,7 @@ DEFAULT_STEPS = (
 )
 OTHER_KERNELS: tuple[AttentionKernel, ...] = ("efficient", "cudnn", "eager")  # beside flash, on one layer
 NARROW_WIDTHS = (256, 512, 1024)  # on CUDA: what minutes of one card can train
-SMALL_WIDTHS, SMALL_LENGTHS = (64, 128, 256), (64, 128)  # on a CPU
+SMALL_WIDTHS, SMALL_SHAPES = (64, 128, 256), ((64, 1), (128, 1), (128, 8))  # on a CPU: tokens, micro-batch
 
 
 def default_cases(device: torch.device, memory_bytes: int) -> Iterator[Case]:
@@ -83,9 +83,8 @@ def _shipped(name: str) -> ModelConfig:
 def _small_cases(precision: Precision, device: torch.device, memory_bytes: int) -> Iterator[Case]:
     for hidden in SMALL_WIDTHS:
         config = small_config(hidden)
-        for seq_len in SMALL_LENGTHS:
-            yield from layer_cases(config, setup_for(config, seq_len, 1, precision, device))
-        yield from step_cases(config, setup_for(config, SMALL_LENGTHS[0], 1, precision, device), memory_bytes)
+        for seq_len, batch in SMALL_SHAPES:
+            yield from cases_of(config, setup_for(config, seq_len, batch, precision, device), memory_bytes)
 
 
 def small_config(hidden_size: int, vocab_size: int = 1024) -> ModelConfig:

@@ -9,6 +9,7 @@ from analytic.calibration_report import calibration_text
 from analytic.hardware import Hardware
 from analytic.machine_plan import MachinePlan
 from analytic.memory_report import setup_text
+from analytic.plan_report import beside
 from analytic.report import table
 from empirical.checks import Check
 
@@ -29,7 +30,9 @@ def verify_text(found: Findings, hardware: Hardware, versions: Mapping[str, str]
     if found.calibration is not None:
         lines.append(calibration_text(found.calibration, hardware))
     if found.planned is not None:
-        lines += [*_training(found.planned, found.trained), ""]
+        lines += [*_planned(found.planned), ""]
+    if found.planned is not None and found.trained is not None:
+        lines += [*_against(found.planned, found.trained), ""]
     with_versions = ", ".join(f"{name} {version}" for name, version in versions.items())
     passed = len(found.checks) - len(failed)
     lines.append(f"{len(found.checks)} checks: {passed} passed, {len(failed)} failed ({with_versions})")
@@ -91,41 +94,42 @@ def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
     yield from table(rows, left=3)
 
 
-def _training(planned: MachinePlan, trained: Trained | None) -> Iterator[str]:
-    """A plan for this machine beside what its training came to."""
-    plan, setup = planned.plan, planned.case.setup
+def _planned(planned: MachinePlan) -> Iterator[str]:
+    """A plan for this machine, beside the same at a constant MFU."""
     yield f"a plan for this machine: {planned.minutes:g} minutes of 1 device, {planned.case.label}"
-    yield f"  N = {plan.params.total:,}, from the formula; {setup_text(setup)}"
+    yield f"  N = {planned.plan.params.total:,}, from the formula; {setup_text(planned.case.setup)}"
     yield f"  MFU {planned.mfu.value * 100:.2f}% {planned.mfu.origin}, of {planned.peak_source}"
     if planned.why_assumed:
         yield f"  no calibrated MFU: {planned.why_assumed}"
-    if trained is None:
-        return
+    else:
+        yield from beside(planned.plan, planned.flat)
+
+
+def _against(planned: MachinePlan, trained: Trained) -> Iterator[str]:
+    """What was planned beside what its training came to."""
     if trained.error:
-        yield f"  {trained.error}"
+        yield f"not trained: {trained.error}"
         return
-    flops_per_s = trained.flops_per_s
-    actual_mfu = None if flops_per_s is None else 100 * flops_per_s / plan.option.gpu.peak(setup.precision)
+    plan, flops_per_s = planned.plan, trained.flops_per_s
+    peak = plan.option.gpu.peak(planned.case.setup.precision)
     interrupted = ", interrupted" if trained.was_interrupted else ""
-    yield f"  trained {trained.steps:,} steps on synthetic tokens{interrupted}"
+    yield f"trained {trained.steps:,} steps on synthetic tokens{interrupted}"
     yield from table(
         [
-            ("  planned against actual", "planned", "actual", "difference"),
-            _pair("MFU, full attention, %", 100 * planned.mfu.value, actual_mfu, 2),
+            ("planned against actual", "planned", "actual", "difference"),
+            _pair("MFU, full attention, %", 100 * planned.mfu.value, flops_per_s and 100 * flops_per_s / peak, 2),
             _pair("tokens per second", planned.tokens_per_s, trained.tokens_per_s, 1),
             _pair("seconds a step", planned.step_seconds, trained.step_seconds, 6),
             _pair("seconds", 60 * planned.minutes, trained.seconds, 2),
             _pair("tokens", plan.outcome.tokens, trained.tokens, 0),
-            _pair("peak memory, bytes requested", planned.peak_bytes, trained.peak_bytes, 0),
+            _pair("peak memory, bytes requested; planned: by the schedule", planned.peak_bytes, trained.peak_bytes, 0),
             _pair("energy, J; planned: at the board's TDP", planned.energy_joules, trained.energy_joules, 0),
         ]
     )
 
 
 def _pair(label: str, planned: float | None, actual: float | None, digits: int) -> tuple[str, ...]:
-    said = (
-        "unknown" if planned is None else f"{planned:,.{digits}f}",
-        "unreadable" if actual is None else f"{actual:,.{digits}f}",
-    )
+    foreseen = "unknown" if planned is None else f"{planned:,.{digits}f}"
+    found = "unreadable" if actual is None else f"{actual:,.{digits}f}"
     difference = "-" if not planned or actual is None else f"{100 * (actual / planned - 1):+.2f}%"
-    return (f"  {label}", *said, difference)
+    return f"  {label}", foreseen, found, difference

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from analytic.calibration import load_calibration
+from analytic.calibration_file import load_calibration
 from analytic.errors import FileError, UsageError
 from analytic.files import configs_dir
 from analytic.training import TrainingSetup

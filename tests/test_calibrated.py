@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from analytic.backward import plan_backward
+from analytic.backward_report import backward_text
 from analytic.calibrated import Calibrated, Shape
 from analytic.calibration import Calibration, Case, Reading
 from analytic.errors import FileError, PlannerError, UsageError
 from analytic.hardware import load_hardware
 from analytic.mfu import Measured, Predicted
-from analytic.plan_report import backward_text
 from analytic.setup import load_setup
 from analytic.training import TrainingSetup
 from tests.calibration_cases import backward_file, calibration, case, explained, grid, llama, written

@@ -210,9 +210,11 @@ def test_the_text_puts_both_beside_each_other() -> None:
     )
     text = verify_text(Findings(planned=plan, trained=trained), load_hardware(), {})
     rows = {line.strip().split("  ")[0]: line.split()[-3:] for line in text.splitlines()}
-    assert rows["peak memory, bytes requested"][-1] == "+100.00%"
+    assert rows["peak memory, bytes requested; planned: by the schedule"][-1] == "+100.00%"
     assert rows["seconds"] == ["60.00", "2.00", "-96.67%"]
     assert rows["tokens"][1] == "1,280"
     assert rows["energy, J; planned: at the board's TDP"] == ["unknown", "unreadable", "-"]
     failed = replace(trained, error="does not fit: of memory")
-    assert "does not fit: of memory" in verify_text(Findings(planned=plan, trained=failed), load_hardware(), {})
+    assert "not trained: does not fit: of memory" in verify_text(
+        Findings(planned=plan, trained=failed), load_hardware(), {}
+    )

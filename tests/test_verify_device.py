@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from analytic.calibration import load_calibration
+from analytic.calibration_file import load_calibration
 from analytic.hardware import load_hardware
 from empirical import calibrate, cli, memory_measured, throughput
 from empirical.cases import default_cases
