@@ -33,10 +33,8 @@ DEFAULT_COMPILED = (
     ("llama-3-8b", 8192, 1),
     ("llama-2-70b", 4096, 1),
 )
-DEFAULT_STEPS = (
-    *(("llama-3.2-1b", 4096, 1), ("llama-3.2-1b", 8192, 2), ("llama-3-8b", 8192, 1)),
-    ("mixtral-8x7b", 4096, 1),
-)
+DEFAULT_STEPS = (("llama-3.2-1b", 4096, 1), ("llama-3.2-1b", 8192, 2), ("llama-3-8b", 8192, 1))
+DEFAULT_MOE_STEP = ("mixtral-8x7b", 4096, 1)
 OTHER_KERNELS: tuple[AttentionKernel, ...] = ("efficient", "cudnn", "eager")  # beside flash, on one layer
 NARROW_WIDTHS = (256, 512, 1024)  # on CUDA: what minutes of one card can train
 SMALL_WIDTHS, SMALL_SHAPES = (64, 128, 256), ((64, 1), (128, 1), (128, 8))  # on a CPU: tokens, micro-batch
@@ -69,7 +67,8 @@ def _steps(device: torch.device, memory_bytes: int) -> Iterator[Case]:
     for hidden in NARROW_WIDTHS:
         config = small_config(hidden, vocab_size=32_000)
         yield from cases_of(config, setup_for(config, 4096, 8, "bf16", device), memory_bytes)
-    for is_compiled, (name, seq_len, batch) in product((False, True), DEFAULT_STEPS):
+    dense = product((False, True), DEFAULT_STEPS)
+    for is_compiled, (name, seq_len, batch) in (*dense, (False, DEFAULT_MOE_STEP)):
         config = _shipped(name)
         setup = setup_for(config, seq_len, batch, "bf16", device)
         yield from step_cases(config, setup, memory_bytes, is_compiled=is_compiled)

@@ -96,9 +96,12 @@ def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
 
 def _planned(planned: MachinePlan) -> Iterator[str]:
     """A plan for this machine, beside the same at a constant MFU."""
-    yield f"a plan for this machine: {planned.minutes:g} minutes of 1 device, {planned.case.label}"
+    yield f"a plan for this machine: {planned.minutes:g} min of 1 device, {planned.case.label}"
     yield f"  N = {planned.plan.params.total:,}, from the formula; {setup_text(planned.case.setup)}"
     yield f"  MFU {planned.mfu.value * 100:.2f}% {planned.mfu.origin}, of {planned.peak_source}"
+    if planned.plan.extrapolations:
+        outside = ", ".join(each.quantity for each in planned.plan.extrapolations)
+        yield f"  loss predicted by {planned.plan.request.law.name}, which was not fitted on such {outside}"
     if planned.why_assumed:
         yield f"  no calibrated MFU: {planned.why_assumed}"
     else:
