@@ -170,11 +170,11 @@ def check_gpu(calibration: Calibration, gpu: Gpu | None, gpu_type: str, hardware
 
 def _is_step_of(case: Case, shape: Shape, stack: Stack) -> bool:
     """Whether a case is a step of the shape's model, whole or cut in depth, as the plan runs it."""
+    if case.part != "step" or not belongs(case, stack):
+        return False
     wanted = shape.case(stack)
     return (
-        case.part == "step"
-        and belongs(case, stack)
-        and case.routing == wanted.routing
+        case.routing == wanted.routing
         and case.of_layers == wanted.of_layers
         and _is_cut_of(case.config.spec, shape.config.spec)
         and replace(case.setup, is_accumulating=True, rounding_bytes=512) == wanted.setup

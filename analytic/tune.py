@@ -6,7 +6,7 @@ choose: the best few hundred by a constant are each given their own, and the lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
@@ -85,12 +85,13 @@ def _own(request: Request, calibrated: Calibrated, hardware: Hardware) -> Option
 
 @dataclass(frozen=True)
 class _Search:
-    """For the architecture of the least loss on one GPU, each at its own MFU."""
+    """For the architecture of the least loss on one GPU, each at its own MFU, which `known` keeps for every round."""
 
     request: Request
     option: Option
     calibrated: Calibrated
     micro_batch: int
+    known: dict[tuple[Candidate, Family], Measured | Predicted | UsageError] = field(default_factory=dict)
 
     def best(self) -> _Found:
         """Of those that are best at a constant MFU; then at the one that was found, until it leads to the same."""
@@ -128,20 +129,31 @@ class _Search:
         ranked = sorted(range(len(every)), key=losses.__getitem__)[:MOST_CANDIDATES]
         found, refused = list[_Found](), list[UsageError]()
         for i in ranked:
-            try:
-                found.append(self._own(every[i], family))
-            except UsageError as error:
-                refused.append(error)
+            mfu = self._mfu(every[i], family)
+            if isinstance(mfu, UsageError):
+                refused.append(mfu)
+            else:
+                found.append(self._own(every[i], family, mfu))
         if not found:
             raise refused[0]
         return min(found, key=lambda each: (each.loss, each.candidate.params))
 
-    def _own(self, candidate: Candidate, family: Family) -> _Found:
+    def _own(self, candidate: Candidate, family: Family, mfu: Measured | Predicted) -> _Found:
         """One architecture at its own MFU."""
-        option, law, data = self.option, self.request.law, self.request.data
-        mfu = self.calibrated.mfu(self.shape(candidate, family), option.gpu.peak(option.dtype), family.convention)
-        (loss,) = losses_of([candidate], law, self._compute(replace(option, mfu=mfu)), data)
+        compute = self._compute(replace(self.option, mfu=mfu))
+        (loss,) = losses_of([candidate], self.request.law, compute, self.request.data)
         return _Found(loss, family, candidate, mfu)
+
+    def _mfu(self, candidate: Candidate, family: Family) -> Measured | Predicted | UsageError:
+        """Of one architecture, or why it cannot be told."""
+        key = (candidate, family)
+        if key not in self.known:
+            peak = self.option.gpu.peak(self.option.dtype)
+            try:
+                self.known[key] = self.calibrated.mfu(self.shape(candidate, family), peak, family.convention)
+            except UsageError as error:
+                self.known[key] = error
+        return self.known[key]
 
     def shape(self, candidate: Candidate, family: Family) -> Shape:
         """What one GPU trains. Where no number is asked for, it does all of the optimizer's step, each micro-batch."""

@@ -110,13 +110,14 @@ def _train(
     blocks: list[tuple[int, float]],
     heard: Callable[[int, float], None],
 ) -> None:
-    """Blocks of about a second, the last one as long as is left."""
-    end, runs = time.perf_counter() + seconds, 1
-    while (left := end - time.perf_counter()) > 0:
+    """A first step, then blocks of about a second, the last one as long as is left."""
+    left, runs, begun = seconds, 1, time.perf_counter()
+    while left > 0:
         if blocks:
             each = blocks[-1][1] / blocks[-1][0]
             runs = max(1, round(min(BLOCK_SECONDS, left) / each))
         blocks.append((runs, runs * seconds_of(lambda: step(program), device, runs)))
+        left = begun + seconds - time.perf_counter()
         heard(sum(done for done, _ in blocks), math.fsum(took for _, took in blocks))
 
 

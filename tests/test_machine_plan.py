@@ -38,6 +38,7 @@ def test_its_step_takes_what_the_fit_predicts_and_its_tokens_take_the_minutes() 
     assert plan.energy_joules == 700 * 3 * 60  # the datasheet's 700 W
     assert plan.case.setup.has_master_weights
     assert plan.case.setup.checkpointing == "full"
+    assert not plan.case.setup.is_accumulating  # the optimizer steps after every micro-batch
     assert plan.flat.option.mfu == Assumed(value=0.4, by="default")
 
 
