@@ -31,6 +31,7 @@ def planned(made: Calibration, minutes: float = 3) -> MachinePlan:
 def test_its_step_takes_what_the_fit_predicts_and_its_tokens_take_the_minutes() -> None:
     plan = planned(H200)
     assert isinstance(plan.mfu, Predicted)
+    assert plan.why_assumed == ""
     setup = replace(plan.case.setup, is_accumulating=True, rounding_bytes=512)
     assert plan.step_seconds == pytest.approx(explained(replace(plan.case, setup=setup)).median_seconds, rel=1e-6)
     assert plan.plan.outcome.tokens / plan.tokens_per_s == pytest.approx(3 * 60, rel=1e-6)

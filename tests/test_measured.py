@@ -14,6 +14,7 @@ from analytic.calibration import Reading
 from analytic.hf import ModelConfig
 from analytic.measured import MeasuredMemory
 from analytic.memory.layer import layer_memory
+from analytic.memory.step import step_memory
 from analytic.performance import Stack
 from analytic.placement import Placement, place, planned_setup
 from tests.calibration_cases import backward_file, calibration, case, explained, grid, llama, written
@@ -72,6 +73,15 @@ def test_less_than_predicted_lowers_the_need_to_the_next_highest_moment_at_most(
     none = placed(reading(0, small), config=small).need
     assert 0 < none.activations < placed(config=small).need.activations
     assert none.on_each(1) < placed(config=small).need.on_each(1)
+
+
+def test_a_peak_outside_the_layers_stays_what_is_predicted() -> None:
+    """With a large vocabulary the peak is in the loss, whatever a layer was found to take."""
+    large = llama(3072, 5, vocab_size=400_000)
+    step = step_memory(large.spec, predicted(large), SETUP)
+    for readings in ((), (reading(0, large),)):
+        need = placed(*readings, config=large).need
+        assert need.activations == max(step.forward_peak_bytes, step.backward_peak_bytes) - need.state
 
 
 def test_the_most_of_several_is_taken() -> None:
