@@ -173,4 +173,5 @@ def _place(setup: Setup) -> Placement | NotPredicted:
         memory_bytes=setup.gpu.memory_bytes,
         num_gpus=setup.num_gpus,
         micro_batch=setup.micro_batch_size,
+        memory=setup.memory,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from analytic.calibration import Calibration, Case, Reading
 from analytic.errors import UsageError
@@ -19,7 +20,7 @@ from analytic.mfu import Measured, Predicted
 from analytic.performance import PerformanceModel, Stack, belongs, fit, stacks
 from analytic.placement import planned_setup
 from analytic.spec import ModelSpec, MoeFfn
-from analytic.training import Precision
+from analytic.training import Precision, takes_heads
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Shape:
 
     def case(self, stack: Stack) -> Case:
         """A training step of it, on a stack."""
-        setup = planned_setup(self.seq_len, self.micro_batch, self.precision)
+        setup = planned_setup(self.config.spec, self.seq_len, self.micro_batch, self.precision)
         return Case(
             config=self.config,
             part="step",
@@ -47,13 +48,21 @@ class Shape:
         )
 
     def may_run_on(self, stack: Stack) -> bool:
-        """Whether a stack is of its precision and kind; whole models are those of transformers."""
-        is_kind = self.has_experts == (stack.routing != "none")
-        return is_kind and stack.precision == self.precision and stack.built_by == "transformers"
+        """Whether a stack is of its precision and kind, and takes its heads; whole models are those of transformers."""
+        is_kind = self.has_experts == (stack.routing != "none") and stack.precision == self.precision
+        return is_kind and stack.built_by == "transformers" and takes_heads(stack.attention_kernel, self.config.spec)
 
     @property
     def has_experts(self) -> bool:
         return any(isinstance(run.layer.ffn, MoeFfn) for run in self.config.spec.runs)
+
+
+class _Step(NamedTuple):
+    """Seconds of a shape's own step on a stack; `note` tells where they are extrapolated from, if so."""
+
+    seconds: float
+    note: str
+    stack: Stack
 
 
 @dataclass(frozen=True)
@@ -83,25 +92,38 @@ class Calibrated:
             shape, peak_flops_per_s, convention
         )
 
+    def stack(self, shape: Shape) -> Stack:
+        """What `mfu` is of.
+
+        Raises:
+            UsageError: as `mfu` does.
+        """
+        own = self._own_steps(shape)
+        return min(own, key=lambda step: step.seconds).stack if own else self._fastest(shape)[1].stack
+
     def measured(self, shape: Shape, peak_flops_per_s: float, convention: AttentionConvention) -> Measured | None:
         """The fastest of the shape's own training steps that were timed; from two depths where all did not fit."""
+        own = self._own_steps(shape)
+        if not own:
+            return None
+        best = min(own, key=lambda step: step.seconds)
+        return Measured(
+            value=shape.case(best.stack).model_flops(convention) / best.seconds / peak_flops_per_s,
+            gpu=self.calibration.machine.device,
+            date=self.calibration.date,
+            num_gpus=1,
+            kernel=str(best.stack),
+            convention=convention,
+            note=best.note,
+        )
+
+    def _own_steps(self, shape: Shape) -> list[_Step]:
         found = []
         for stack in filter(shape.may_run_on, stacks(self.calibration)):
             steps = [r for r in self.calibration.readings if not r.error and _is_step_of(r.case, shape, stack)]
             if (told := _whole_step(steps, len(shape.config.spec.layers))) is not None:
-                found.append((*told, stack))
-        if not found:
-            return None
-        seconds, note, stack = min(found, key=lambda each: each[0])
-        return Measured(
-            value=shape.case(stack).model_flops(convention) / seconds / peak_flops_per_s,
-            gpu=self.calibration.machine.device,
-            date=self.calibration.date,
-            num_gpus=1,
-            kernel=str(stack),
-            convention=convention,
-            note=note,
-        )
+                found.append(_Step(*told, stack))
+        return found
 
     def _predicted(self, shape: Shape, peak_flops_per_s: float, convention: AttentionConvention) -> Predicted:
         seconds, model = self._fastest(shape)
@@ -148,11 +170,11 @@ def check_gpu(calibration: Calibration, gpu: Gpu | None, gpu_type: str, hardware
 
 def _is_step_of(case: Case, shape: Shape, stack: Stack) -> bool:
     """Whether a case is a step of the shape's model, whole or cut in depth, as the plan runs it."""
+    if case.part != "step" or not belongs(case, stack):
+        return False
     wanted = shape.case(stack)
     return (
-        case.part == "step"
-        and belongs(case, stack)
-        and case.routing == wanted.routing
+        case.routing == wanted.routing
         and case.of_layers == wanted.of_layers
         and _is_cut_of(case.config.spec, shape.config.spec)
         and replace(case.setup, is_accumulating=True, rounding_bytes=512) == wanted.setup

@@ -19,7 +19,7 @@ from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.summary import fits_as_json, memory_as_json
 from analytic.memory_report import fits_text, memory_text
 from analytic.summary import Workload, summarize
-from analytic.training import AttentionKernel, Optimizer, Precision, TrainingSetup, fused_kernel
+from analytic.training import AttentionKernel, Optimizer, Precision, TrainingSetup, check_kernel, fused_kernel
 
 NOT_WITH_FITS = ("attention", "checkpointing", "mtp")
 
@@ -94,6 +94,8 @@ def _parser() -> Parser:
 
 
 def _setup(args: argparse.Namespace, config: ModelConfig, workload: Workload) -> TrainingSetup:
+    kernel = args.attention_kernel or ("eager" if args.dtype == "fp32" else fused_kernel(config.spec))
+    check_kernel(kernel, config.spec)
     return TrainingSetup(
         seq_len=workload.seq_len,
         micro_batch=args.micro_batch or workload.batch_size,
@@ -101,7 +103,7 @@ def _setup(args: argparse.Namespace, config: ModelConfig, workload: Workload) ->
         has_master_weights=args.master_weights,
         optimizer=args.optimizer,
         checkpointing=workload.checkpointing,
-        attention_kernel=args.attention_kernel or ("eager" if args.dtype == "fp32" else fused_kernel(config.spec)),
+        attention_kernel=kernel,
         is_accumulating=args.accumulating,
         rounding_bytes=args.rounding,
     )

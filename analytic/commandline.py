@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -11,6 +12,8 @@ from typing import Never
 
 from analytic.errors import PlannerError, UsageError
 from analytic.spec import MAX_DIMENSION
+
+_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
 
 class _StoreOnce(argparse.Action):
@@ -47,6 +50,26 @@ def positive_integer(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_DIMENSION:
         raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 1 to {MAX_DIMENSION}")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """An option's value above 0, as a decimal number."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a positive number")
+    return value
+
+
+def number_up_to(most: float) -> Callable[[str], float]:
+    """The reader of an option's value above 0 and at most `most`."""
+
+    def read(text: str) -> float:
+        value = positive_number(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at most {most:g}")
+        return value
+
+    return read
 
 
 def refuse(condition: bool, message: str) -> None:

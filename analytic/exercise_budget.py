@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analytic.backward import plan_backward
+from analytic.backward_report import backward_text
 from analytic.budget import Market, compare, compute_from_usd
 from analytic.design import Family
 from analytic.errors import UsageError
@@ -12,7 +13,6 @@ from analytic.files import configs_dir
 from analytic.hardware import load_hardware
 from analytic.mfu import Assumed
 from analytic.plan import Request
-from analytic.plan_report import backward_text
 from analytic.scaling import closed_form, load_law, load_laws
 from analytic.setup import load_setup
 

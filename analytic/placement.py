@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from analytic.hf import ModelConfig
+from analytic.measured import MeasuredLayer, MeasuredMemory
 from analytic.memory.fit import RESERVE_BYTES
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
 from analytic.spec import ModelSpec
-from analytic.training import Precision, TrainingSetup
+from analytic.training import Precision, TrainingSetup, fused_kernel
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -57,6 +58,7 @@ class Placement:
         least_gpus: that hold it; None where no number does.
         num_gpus: as planned, or else the least. fits: whether so many hold it.
         most_micro_batch: the largest power of two that fits on `num_gpus`; 0 if none does.
+        measured: the layers whose peak in `need` was measured; the others' is predicted.
     """
 
     implementation: str
@@ -67,27 +69,39 @@ class Placement:
     num_gpus: int | None
     fits: bool
     most_micro_batch: int
+    measured: tuple[MeasuredLayer, ...] = ()
 
 
 def place(
-    config: ModelConfig, *, seq_len: int, dtype: str, memory_bytes: int, num_gpus: int | None, micro_batch: int = 1
+    config: ModelConfig,
+    *,
+    seq_len: int,
+    dtype: str,
+    memory_bytes: int,
+    num_gpus: int | None,
+    micro_batch: int = 1,
+    memory: MeasuredMemory | None = None,
 ) -> Placement | NotPredicted:
-    """Put a training step on GPUs: 16-bit parameters, fp32 master weights, AdamW, accumulated gradients."""
+    """Put a training step on GPUs: 16-bit parameters, fp32 master weights, AdamW, accumulated gradients.
+
+    Args:
+        memory: what was measured on such a GPU, to stand in for what is predicted where it is of the same layer.
+    """
     if dtype not in ("bf16", "fp16"):
         return NotPredicted(f"no memory schedule of training in {dtype}")
     implementation = implementation_of(config, seq_len)
     if isinstance(implementation, NotPredicted):
         return implementation
-    setup = planned_setup(seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")
+    setup = planned_setup(config.spec, seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")
     available = memory_bytes - RESERVE_BYTES
-    need = _need(config.spec, implementation, setup)
+    need, measured = _need(config, implementation, setup, memory)
     least = need.least_gpus(available)
     chosen = num_gpus or least
     most = 0
     for batch in MICRO_BATCHES:
         if chosen is None:
             break
-        other = _need(config.spec, implementation, replace(setup, micro_batch=batch))
+        other, _ = _need(config, implementation, replace(setup, micro_batch=batch), memory)
         if other.on_each(chosen) > available:
             break
         most = batch
@@ -100,10 +114,11 @@ def place(
         num_gpus=chosen,
         fits=chosen is not None and need.on_each(chosen) <= available,
         most_micro_batch=most,
+        measured=measured,
     )
 
 
-def planned_setup(seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
+def planned_setup(spec: ModelSpec, seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
     """How a plan trains: fully checkpointed, AdamW on fp32 states, accumulating; fused attention where it can be."""
     return TrainingSetup(
         seq_len=seq_len,
@@ -111,19 +126,30 @@ def planned_setup(seq_len: int, micro_batch: int, precision: Precision) -> Train
         precision=precision,
         has_master_weights=precision != "fp32",
         checkpointing="full",
-        attention_kernel="eager" if precision == "fp32" else "flash",
+        attention_kernel="eager" if precision == "fp32" else fused_kernel(spec),
         is_accumulating=True,
         rounding_bytes=512,
     )
 
 
-def _need(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Need:
+def _need(
+    config: ModelConfig, implementation: Implementation, setup: TrainingSetup, memory: MeasuredMemory | None
+) -> tuple[Need, tuple[MeasuredLayer, ...]]:
+    """What a step takes, and the layers of which that is measured: each peak moves by what the schedule lacks."""
+    spec = config.spec
     step = step_memory(spec, implementation, setup)
     state = step.base.total_bytes
     layers = [layer_memory(run.layer, spec.hidden_size, implementation, setup).base.total for run in spec.runs]
-    return Need(
+    peaks, measured = dict(step.layer_peaks), []
+    for layer in step.layer_peaks:
+        found = None if memory is None else memory.of(layer, config, implementation, setup)
+        if found is not None:
+            peaks[layer] += found.beyond_bytes
+            measured.append(found)
+    need = Need(
         state=state,
-        activations=max(step.forward_peak_bytes, step.backward_peak_bytes) - state,
+        activations=max(step.elsewhere_peak_bytes, *peaks.values()) - state,
         gathered=max(layers),
-        optimizer_peak=step.step_peak.total_bytes,
+        optimizer_peak=step.optimizer_peak_bytes,
     )
+    return need, tuple(measured)

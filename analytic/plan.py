@@ -24,12 +24,15 @@ from analytic.flops import training_flops
 from analytic.hf import parse
 from analytic.hf_write import to_config
 from analytic.keys import Keys
+from analytic.measured import MeasuredMemory
 from analytic.memory.implementation import NotPredicted
 from analytic.params import ParameterCounts, parameter_counts
 from analytic.placement import Placement, place
 from analytic.scaling import SIX_N, Allocation, Cost, OutOfRange, ParamsConvention, ScalingLaw, optimum
 from analytic.spec import ModelSpec
 
+DEFAULT_LAW = "besiroglu"
+DEFAULT_MFU = 0.4  # assumed, where nobody says anything else
 BAND_NATS = 0.005
 WORSE = Fraction(1, 10)  # what MFU and price are moved by, to show what the answer hangs on
 NO_TOKEN = "the budget does not pay for training on one token"
@@ -47,7 +50,8 @@ LAW_MEASURE: dict[ParamsConvention, ParamsMeasure] = {"total": "active", "non_em
 class Request:
     """What a plan is asked for. At most one of `num_gpus` and `days`; `assumed` names what nobody chose.
 
-    `chosen` is the architecture to take, where its MFU was part of choosing it.
+    `chosen` is the architecture to take, where its MFU was part of choosing it; `memory` what was then
+    measured of the GPU, and `micro_batch` the sequences that it takes at a time.
 
     Raises:
         UsageError: a figure that no plan could have.
@@ -62,6 +66,8 @@ class Request:
     days: float | None = None
     assumed: tuple[str, ...] = ()
     chosen: Near | None = None
+    memory: MeasuredMemory | None = None
+    micro_batch: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_usd <= MOST_USD:
@@ -192,7 +198,7 @@ def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
         dataset_limited=outcome.tokens < tokens_from_compute(compute, flops_per_token),
         sensitivity=_sensitivity(request, laws, compute, best),
         extrapolations=law.outside(chosen.params, outcome.tokens, float(used)),
-        placement=_place(spec, family.seq_len, option, schedule.num_gpus),
+        placement=_place(request, spec, option, schedule.num_gpus),
     )
 
 
@@ -245,11 +251,18 @@ def _sensitivity(
     )
 
 
-def _place(spec: ModelSpec, seq_len: int, option: Option, num_gpus: int | None) -> Placement | NotPredicted:
+def _place(request: Request, spec: ModelSpec, option: Option, num_gpus: int | None) -> Placement | NotPredicted:
     """The designed model as `transformers` would build it from its config."""
-    config = parse(Path("plan"), Keys(to_config(spec, seq_len)))
-    memory = option.gpu.memory_bytes
-    return place(config, seq_len=seq_len, dtype=option.dtype, memory_bytes=memory, num_gpus=num_gpus)
+    seq_len = request.family.seq_len
+    return place(
+        parse(Path("plan"), Keys(to_config(spec, seq_len))),
+        seq_len=seq_len,
+        dtype=option.dtype,
+        memory_bytes=option.gpu.memory_bytes,
+        num_gpus=num_gpus,
+        micro_batch=request.micro_batch,
+        memory=request.memory,
+    )
 
 
 def _schedule(request: Request, option: Option, used: Fraction) -> Schedule:

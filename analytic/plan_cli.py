@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from analytic import plan_report
 from analytic.backward import plan_backward
+from analytic.backward_report import backward_text
 from analytic.budget import DEFAULT_DTYPE, DataLimit, Market, compare
 from analytic.calibrated import Calibrated
-from analytic.calibration import load_calibration
+from analytic.calibration_file import load_calibration
+from analytic.claim_report import claim_text
 from analytic.claims import load_run, shipped_runs
-from analytic.commandline import Parser, positive_integer, refuse, run
+from analytic.commandline import Parser, number_up_to, positive_integer, positive_number, refuse, run
 from analytic.design import Family, Kind
 from analytic.errors import UsageError
 from analytic.files import json_bytes, write_files
@@ -25,16 +24,15 @@ from analytic.flops import AttentionConvention
 from analytic.hardware import DTYPES, Hardware, load_hardware
 from analytic.hf_write import to_config
 from analytic.mfu import Assumed, Mfu
-from analytic.plan import MOST_DAYS, MOST_GPUS, Plan, Request, make_plan
+from analytic.plan import DEFAULT_LAW, DEFAULT_MFU, MOST_DAYS, MOST_GPUS, Plan, Request, make_plan
 from analytic.plan_json import backward_json, claim_json, forward_json
+from analytic.plan_report import forward_text
 from analytic.scaling import load_law, load_laws
 from analytic.setup import MOST_EPOCHS, MOST_TOKENS, load_setup
 from analytic.tune import tuned
 
 PROGRAM = "trainmeter-plan"
-DEFAULT_MFU = 0.4
 DEFAULT_MICRO_BATCH = 1
-DEFAULT_LAW = "besiroglu"
 DEFAULT_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
 # What only a budget's plan reads; beside --setup or --check-run each would be ignored, and so is refused.
 FORWARD_ONLY = (
@@ -42,7 +40,6 @@ FORWARD_ONLY = (
     *("dataset_tokens", "max_epochs", "write_config", "plot", "calibration", "micro_batch"),
 )
 PICTURES = (".png", ".svg")
-_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
 
 def plan(argv: Sequence[str] | None = None) -> int:
@@ -82,17 +79,17 @@ def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[st
     if args.plot:
         files[args.plot] = _picture_of(made, args.plot)
     write_files(files)
-    return plan_report.forward_text(made, flat), forward_json(made, flat)
+    return forward_text(made, flat), forward_json(made, flat)
 
 
 def _backward(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
     made = plan_backward(load_setup(path, hardware), load_laws().values())
-    return plan_report.backward_text(made), backward_json(made)
+    return backward_text(made), backward_json(made)
 
 
 def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
     claimed, published = load_run(path, hardware), shipped_runs(hardware)
-    return plan_report.claim_text(claimed, published), claim_json(claimed, published)
+    return claim_text(claimed, published), claim_json(claimed, published)
 
 
 def _picture_of(made: Plan, path: Path) -> bytes:
@@ -168,7 +165,7 @@ def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
 def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Plan a pretraining run from a budget, or from a machine.")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--budget", type=_positive, metavar="USD", help="dollars to spend")
+    what.add_argument("--budget", type=positive_number, metavar="USD", help="dollars to spend")
     what.add_argument("--setup", type=Path, metavar="PATH", help="a machine and an architecture, to plan backward from")
     what.add_argument("--check-run", type=Path, metavar="PATH", help="a published run, to see what MFU it implies")
     add = parser.add_argument
@@ -183,36 +180,19 @@ def _parser() -> Parser:
     add("--seq-len", type=positive_integer, metavar="N", help=f"by default {DEFAULT_FAMILY.seq_len}")
     add("--attention", choices=get_args(AttentionConvention), help=f"counted, by default {DEFAULT_FAMILY.convention}")
     when = parser.add_mutually_exclusive_group()
-    when.add_argument("--days", type=_up_to(MOST_DAYS), metavar="D", help="finish within so many days")
+    when.add_argument("--days", type=number_up_to(MOST_DAYS), metavar="D", help="finish within so many days")
     when.add_argument("--num-gpus", type=_integer_up_to(MOST_GPUS), metavar="N", help="rent so many GPUs")
     add("--dataset-tokens", type=_integer_up_to(MOST_TOKENS), metavar="T", help="unique tokens there are")
-    add("--max-epochs", type=_up_to(MOST_EPOCHS), metavar="E", help="how often they may be seen")
+    add("--max-epochs", type=number_up_to(MOST_EPOCHS), metavar="E", help="how often they may be seen")
     add("--write-config", type=Path, metavar="PATH", help="write the architecture as a config.json")
     add("--plot", type=_picture, metavar="PATH", help="draw loss against N and D, as .png or .svg")
     add("--json", action="store_true", help="the same facts for machines, in base units")
     return parser
 
 
-def _positive(text: str) -> float:
-    value = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a positive number")
-    return value
-
-
-def _up_to(most: float) -> Any:
-    def read(text: str) -> float:
-        value = _positive(text)
-        if value > most:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of at most {most:g}")
-        return value
-
-    return read
-
-
 def _integer_up_to(most: int) -> Any:
     def read(text: str) -> int:
-        value = _positive(text)
+        value = positive_number(text)
         if value != int(value) or value > most:
             raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 1 to {most:g}")
         return int(value)
@@ -229,9 +209,9 @@ def _picture(text: str) -> Path:
 
 def _gpu(text: str) -> tuple[str, float | None]:
     name, equals, price = text.partition("=")
-    return name, _positive(price) if equals else None
+    return name, positive_number(price) if equals else None
 
 
 def _mfu(text: str) -> tuple[str | None, float]:
     name, equals, value = text.rpartition("=")
-    return name if equals else None, _positive(value)
+    return name if equals else None, positive_number(value)

@@ -11,13 +11,14 @@ from typing import Any, cast
 
 from analytic.budget import DataLimit
 from analytic.calibrated import Calibrated, Shape, check_gpu
-from analytic.calibration import load_calibration
+from analytic.calibration_file import load_calibration
 from analytic.errors import FileError, PlannerError, UsageError
 from analytic.flops import AttentionConvention
 from analytic.hardware import DTYPES, Gpu, Hardware, Price
 from analytic.hf import ModelConfig, parse
 from analytic.jsonc import KeyPath, read_jsonc
 from analytic.keys import Derived, Keys
+from analytic.measured import MeasuredMemory
 from analytic.mfu import Assumed, Mfu
 from analytic.plan import MOST_GPUS
 from analytic.scaling import ScalingLaw, custom_law, load_laws
@@ -50,6 +51,7 @@ class Setup:
         peak_flops_per_s: dense, per GPU; `peak_source` says where from.
         micro_batch_size: sequences per GPU and accumulation step.
         convention: of attention in the FLOPs that `mfu` is a share of.
+        memory: what was measured on the machine, where the file names a calibration.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class Setup:
     show_breakdown: bool
     verify_calculations: bool
     derived: Mapping[str, Derived]
+    memory: MeasuredMemory | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -123,7 +126,7 @@ def load_setup(path: Path, hardware: Hardware) -> Setup:
             derived |= sections[name].derived
     if isinstance(values["mfu"], Keys):
         with _located(path, lines, ("training_efficiency", "expected_mfu")):
-            values["mfu"] = _calibrated(values["mfu"], path.parent, values, hardware)
+            values |= _calibrated(values["mfu"], path.parent, values, hardware)
     return Setup(path=path, derived=derived, **values)
 
 
@@ -202,7 +205,7 @@ def _efficiency(keys: Keys, _: Hardware) -> dict[str, Any]:
     }
 
 
-def _calibrated(keys: Keys, folder: Path, values: Mapping[str, Any], hardware: Hardware) -> Mfu:
+def _calibrated(keys: Keys, folder: Path, values: Mapping[str, Any], hardware: Hardware) -> dict[str, Any]:
     """Of this very model as the machine trains it: its optimizer's step shared by GPUs and accumulation steps."""
     keys.allow(("calibration",))
     keys.require(("calibration",), "calibrated MFU")
@@ -210,7 +213,9 @@ def _calibrated(keys: Keys, folder: Path, values: Mapping[str, Any], hardware: H
     check_gpu(calibration, values["gpu"], values["gpu_type"], hardware)
     steps = values["num_gpus"] * values["gradient_accumulation_steps"]
     shape = Shape(values["config"], values["seq_len"], values["micro_batch_size"], values["dtype"], 1 / steps)
-    return Calibrated(calibration).mfu(shape, values["peak_flops_per_s"], values["convention"])
+    calibrated = Calibrated(calibration)
+    mfu = calibrated.mfu(shape, values["peak_flops_per_s"], values["convention"])
+    return {"mfu": mfu, "memory": MeasuredMemory(calibration, calibrated.stack(shape))}
 
 
 def _dataset(keys: Keys, _: Hardware) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 from analytic.errors import UsageError
 from analytic.flops import Checkpointing
-from analytic.spec import MAX_DIMENSION, GroupedQueryAttention, ModelSpec
+from analytic.spec import MAX_DIMENSION, LatentAttention, ModelSpec
 
 Precision = Literal["fp16", "bf16", "fp32"]
 Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
-AttentionKernel = Literal["eager", "flash", "cudnn"]
+AttentionKernel = Literal["eager", "flash", "efficient", "cudnn"]
 Rounding = Literal[1, 512]
 
 
@@ -26,9 +26,8 @@ class TrainingSetup:
             optimizer works on; its states are then fp32, too.
         optimizer: `torch.optim.AdamW` in one of its implementations, or none.
         checkpointing: `full` wraps each layer in `torch.utils.checkpoint`, non-reentrant as is its default.
-        attention_kernel: `transformers`' own eager attention, or one of torch's fused operators. CUDA's
-            flash takes heads of one width only (torch `transformers/cuda/sdp_utils.cpp`,
-            `check_head_dim_size_flash`), so that latent attention runs there on cuDNN's.
+        attention_kernel: `transformers`' own eager attention, or one of torch's fused operators. Flash takes
+            heads of one width only: `check_kernel`.
         is_accumulating: gradients exist already, and new ones are added to them; otherwise they are None.
         rounding_bytes: what the allocator rounds each tensor up to: 512 on CUDA, 1 for the bytes requested.
         counts_kernel_bytes: also count what CUDA's flash attention allocates inside its backward, which is
@@ -78,15 +77,32 @@ class TrainingSetup:
 
 
 def fused_kernel(spec: ModelSpec) -> AttentionKernel:
-    """The fused attention of a model on CUDA: flash wants queries and values of one width, cuDNN does not.
+    """The fused attention of a model on CUDA: flash where it takes the heads, or else cuDNN's."""
+    return "flash" if takes_heads("flash", spec) else "cudnn"
 
-    Source: torch aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_head_dim_size_flash.
+
+def takes_heads(kernel: AttentionKernel, spec: ModelSpec) -> bool:
+    """Whether a kernel takes a model's heads: flash wants queries and values of one width.
+
+    Sources: torch aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_head_dim_size_flash; on the CPU
+    aten/src/ATen/native/transformers/attention.cpp, _scaled_dot_product_flash_attention_cpu.
     """
-    same_width = all(
-        isinstance(a, GroupedQueryAttention) or a.qk_head_dim == a.v_head_dim
-        for a in (layer.attention for layer in set(spec.layers))
-    )
-    return "flash" if same_width else "cudnn"
+    return kernel != "flash" or _uneven(spec) is None
+
+
+def check_kernel(kernel: AttentionKernel, spec: ModelSpec) -> None:
+    """Raise a UsageError unless a kernel takes a model's heads."""
+    uneven = _uneven(spec)
+    if uneven is not None and not takes_heads(kernel, spec):
+        raise UsageError(
+            f"attention kernel {kernel} takes heads of one width, these have {uneven.qk_head_dim} for queries and "
+            f"{uneven.v_head_dim} for values: expected cudnn, efficient or eager"
+        )
+
+
+def _uneven(spec: ModelSpec) -> LatentAttention | None:
+    kinds = {layer.attention for layer in spec.layers}
+    return next((a for a in kinds if isinstance(a, LatentAttention) and a.qk_head_dim != a.v_head_dim), None)
 
 
 _CHOICES = {

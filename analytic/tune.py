@@ -6,7 +6,7 @@ choose: the best few hundred by a constant are each given their own, and the lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
@@ -19,6 +19,7 @@ from analytic.hardware import Hardware
 from analytic.hf import parse
 from analytic.hf_write import to_config
 from analytic.keys import Keys
+from analytic.measured import MeasuredMemory
 from analytic.mfu import Assumed, Measured, Mfu, Predicted
 from analytic.params import parameter_counts
 from analytic.plan import Request, allocate, family_for, losses_of
@@ -59,7 +60,10 @@ def tuned(request: Request, calibrated: Calibrated, hardware: Hardware, micro_ba
         options.append(replace(option, mfu=stands_in))
     options.sort(key=lambda option: option.flops_per_usd, reverse=True)
     market = Market(options=tuple(options), rejected=request.market.rejected)
-    return replace(request, market=market, chosen=search.near(found) if market.best.gpu == own.gpu else None)
+    if market.best.gpu != own.gpu:
+        return replace(request, market=market)
+    memory = MeasuredMemory(calibrated.calibration, calibrated.stack(search.shape(found.candidate, found.family)))
+    return replace(request, market=market, chosen=search.near(found), memory=memory, micro_batch=micro_batch)
 
 
 def _is_given(option: Option) -> bool:
@@ -81,12 +85,13 @@ def _own(request: Request, calibrated: Calibrated, hardware: Hardware) -> Option
 
 @dataclass(frozen=True)
 class _Search:
-    """For the architecture of the least loss on one GPU, each at its own MFU."""
+    """For the architecture of the least loss on one GPU, each at its own MFU, which `known` keeps for every round."""
 
     request: Request
     option: Option
     calibrated: Calibrated
     micro_batch: int
+    known: dict[tuple[Candidate, Family], Measured | Predicted | UsageError] = field(default_factory=dict)
 
     def best(self) -> _Found:
         """Of those that are best at a constant MFU; then at the one that was found, until it leads to the same."""
@@ -124,23 +129,34 @@ class _Search:
         ranked = sorted(range(len(every)), key=losses.__getitem__)[:MOST_CANDIDATES]
         found, refused = list[_Found](), list[UsageError]()
         for i in ranked:
-            try:
-                found.append(self._own(every[i], family))
-            except UsageError as error:
-                refused.append(error)
+            mfu = self._mfu(every[i], family)
+            if isinstance(mfu, UsageError):
+                refused.append(mfu)
+            else:
+                found.append(self._own(every[i], family, mfu))
         if not found:
             raise refused[0]
         return min(found, key=lambda each: (each.loss, each.candidate.params))
 
-    def _own(self, candidate: Candidate, family: Family) -> _Found:
+    def _own(self, candidate: Candidate, family: Family, mfu: Measured | Predicted) -> _Found:
         """One architecture at its own MFU."""
-        option, law, data = self.option, self.request.law, self.request.data
-        mfu = self.calibrated.mfu(self._shape(candidate, family), option.gpu.peak(option.dtype), family.convention)
-        (loss,) = losses_of([candidate], law, self._compute(replace(option, mfu=mfu)), data)
+        compute = self._compute(replace(self.option, mfu=mfu))
+        (loss,) = losses_of([candidate], self.request.law, compute, self.request.data)
         return _Found(loss, family, candidate, mfu)
 
-    def _shape(self, candidate: Candidate, family: Family) -> Shape:
-        """Where no number of GPUs is asked for, one GPU does all of the optimizer's step, after each micro-batch."""
+    def _mfu(self, candidate: Candidate, family: Family) -> Measured | Predicted | UsageError:
+        """Of one architecture, or why it cannot be told."""
+        key = (candidate, family)
+        if key not in self.known:
+            peak = self.option.gpu.peak(self.option.dtype)
+            try:
+                self.known[key] = self.calibrated.mfu(self.shape(candidate, family), peak, family.convention)
+            except UsageError as error:
+                self.known[key] = error
+        return self.known[key]
+
+    def shape(self, candidate: Candidate, family: Family) -> Shape:
+        """What one GPU trains. Where no number is asked for, it does all of the optimizer's step, each micro-batch."""
         dtype = self.option.dtype
         if dtype not in get_args(Precision):
             raise UsageError(f"no calibration of {dtype}: expected one of {', '.join(get_args(Precision))}")

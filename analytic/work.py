@@ -96,10 +96,11 @@ def _allocated(case: Case, implementation: Implementation) -> int:
 
 
 def optimizer_bytes(case: Case) -> int:
-    """AdamW fused; before it, where there are master weights, each gradient read and written in fp32."""
+    """AdamW fused; where there are master weights, each gradient read and written in fp32 before it, and after it
+    each weight read in fp32 and written back."""
     setup = case.setup
     numel = sum(count for _, count in model_tensors(case.config.spec))
-    copied = setup.itemsize + ops.FP32 if setup.has_master_weights else 0
+    copied = 2 * (setup.itemsize + ops.FP32) if setup.has_master_weights else 0
     return numel * (_optimizer_passes(setup) * optimizer_itemsize(setup) + copied)
 
 

@@ -130,38 +130,6 @@ def experts_implementation(spec: ModelSpec, dtype: torch.dtype) -> Literal["grou
     return "grouped_mm" if all(grouped_mm_takes(width, dtype) for width in widths) else "batched_mm"
 
 
-def transformers_layer(
-    config: ModelConfig,
-    run: LayerRun,
-    *,
-    seq_len: int,
-    attention: AttentionImplementation = "sdpa",
-    device: Device = "meta",
-    dtype: torch.dtype = torch.bfloat16,
-) -> TransformersLayer:
-    """The real decoder layer at the head of `run`, in evaluation mode; only that one layer is allocated."""
-    skeleton = transformers_model(config, attention=attention, device="meta", dtype=dtype)
-    names = names_of(config)
-    base: Any = skeleton.get_submodule(names.base)
-    layer_class = type(skeleton.get_submodule(f"{names.layers_path}.{run.first}"))
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with _on(device):
-            layer = layer_class(skeleton.config, run.first)
-    finally:
-        torch.set_default_dtype(previous)
-    rotary_class = type(base.rotary_emb) if hasattr(base, "rotary_emb") else None
-    arguments: dict[str, Any] = {"attention_mask": None}
-    if rotary_class is not None:
-        with _on(device):
-            position_ids = torch.arange(seq_len, device=device)[None]
-            arguments["position_embeddings"] = rotary_class(config=skeleton.config)(
-                torch.empty(1, dtype=dtype), position_ids
-            )
-    return TransformersLayer(layer, arguments).eval()
-
-
 class TransformersLayers:
     """The decoder layers of one real model on meta, each with the arguments that the model hands it.
 

@@ -1,172 +1,19 @@
-"""What to time, and timing it: a calibration that is whole on disk after every case."""
+"""Timing cases: a calibration that is whole on disk after every one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import torch
 
-from analytic.calibration import Calibration, Case, Machine, Part, Reading, Routing, load_calibration
+from analytic.calibration import Calibration, Case, Machine
+from analytic.calibration_file import load_calibration
 from analytic.errors import FileError
-from analytic.files import configs_dir, write_json
-from analytic.hf import ModelConfig, load, parse
-from analytic.keys import Keys
-from analytic.memory.fit import RESERVE_BYTES
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.step import step_memory
-from analytic.spec import MoeFfn
-from analytic.training import AttentionKernel, Precision, TrainingSetup
+from analytic.files import write_json
 from empirical.machine import conditions
 from empirical.throughput import MATMUL_SIZES, copy_ceiling, matmul_ceiling, measure
-
-# On CUDA: (model, sequence length, micro-batch) of layers and steps; compiled ones take the longest to get ready.
-DEFAULT_LAYERS = (
-    *(("llama-3.2-1b", 1024, 8), ("llama-3.2-1b", 4096, 4), ("llama-3.2-1b", 16384, 1)),
-    *(("llama_7b", 2048, 4), ("llama_7b", 4096, 1)),
-    *(("llama-3-8b", 1024, 8), ("llama-3-8b", 8192, 1), ("llama-3-8b", 8192, 2), ("llama-3-8b", 16384, 1)),
-    *(("llama-2-70b", 4096, 1), ("llama-2-70b", 8192, 1)),
-    *(("mixtral-8x7b", 4096, 2), ("qwen3-30b-a3b", 4096, 2), ("deepseek_v3", 4096, 1)),
-)
-DEFAULT_COMPILED = (
-    ("llama-3.2-1b", 4096, 4),
-    ("llama-3-8b", 1024, 8),
-    ("llama-3-8b", 8192, 1),
-    ("llama-2-70b", 4096, 1),
-)
-DEFAULT_STEPS = (("llama-3.2-1b", 4096, 1), ("llama-3.2-1b", 8192, 2), ("llama-3-8b", 8192, 1))
-SMALL_WIDTHS, SMALL_LENGTHS = (64, 128, 256), (64, 128)  # on a CPU
-
-
-def default_cases(device: torch.device, memory_bytes: int) -> Iterator[Case]:
-    """Small to large widths, 1k to 16k tokens, dense and MoE; on a CPU the same of small layers, in fp32 and bf16."""
-    if device.type != "cuda":
-        for precision in ("fp32", "bf16"):
-            yield from _small_cases(precision, memory_bytes)
-        return
-    for name, seq_len, batch in DEFAULT_LAYERS:
-        yield from layer_cases(_shipped(name), seq_len, batch, "bf16")
-    for case in layer_cases(_shipped("llama-3-8b"), 8192, 1, "bf16"):
-        yield replace(case, built_by="ours")
-        yield replace(case, setup=replace(case.setup, attention_kernel="eager"))
-        yield replace(case, setup=replace(case.setup, precision="fp16"))
-    for is_compiled, (name, seq_len, batch) in product((False, True), DEFAULT_STEPS):
-        yield from step_cases(_shipped(name), seq_len, batch, "bf16", memory_bytes, is_compiled=is_compiled)
-    for name, seq_len, batch in DEFAULT_COMPILED:
-        yield from layer_cases(_shipped(name), seq_len, batch, "bf16", is_compiled=True)
-
-
-def _shipped(name: str) -> ModelConfig:
-    paths = (configs_dir() / f"{name}_config.json", configs_dir() / "models" / f"{name}.json")
-    return load(next(path for path in paths if path.exists()))
-
-
-def _small_cases(precision: Precision, memory_bytes: int) -> Iterator[Case]:
-    for hidden in SMALL_WIDTHS:
-        config = small_config(hidden)
-        for seq_len in SMALL_LENGTHS:
-            yield from layer_cases(config, seq_len, 1, precision)
-        yield from step_cases(config, SMALL_LENGTHS[0], 1, precision, memory_bytes)
-
-
-def small_config(hidden_size: int) -> ModelConfig:
-    """A Llama of two layers whose size a CPU can time."""
-    keys = {
-        "model_type": "llama",
-        "hidden_size": hidden_size,
-        "intermediate_size": 3 * hidden_size,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 1024,
-    }
-    return parse(Path(f"llama-{hidden_size}.json"), Keys(keys))
-
-
-def layer_cases(
-    config: ModelConfig, seq_len: int, micro_batch: int, precision: Precision, *, is_compiled: bool = False
-) -> Iterator[Case]:
-    """Of each kind of layer: forward; forward and backward, without and with checkpointing; by every routing."""
-    plain = _setup(seq_len, micro_batch, precision)
-    checkpointed = replace(plain, checkpointing="full")
-    timed: tuple[tuple[Part, TrainingSetup], ...] = (
-        ("forward", plain),
-        ("forward_backward", plain),
-        ("forward_backward", checkpointed),
-    )
-    first_of_kind = {run.layer: run.first for run in reversed(config.spec.runs)}
-    for layer, first in reversed(first_of_kind.items()):
-        routings: tuple[Routing, ...] = ("balanced", "router") if isinstance(layer.ffn, MoeFfn) else ("none",)
-        for part, setup in timed:
-            for routing in routings:
-                yield Case(
-                    config=config,
-                    part=part,
-                    layer=first,
-                    of_layers=len(config.spec.layers),
-                    setup=setup,
-                    is_compiled=is_compiled,
-                    routing=routing,
-                )
-
-
-def step_cases(
-    config: ModelConfig,
-    seq_len: int,
-    micro_batch: int,
-    precision: Precision,
-    memory_bytes: int,
-    *,
-    is_compiled: bool = False,
-) -> Iterator[Case]:
-    """A step of the whole model, as a plan runs it; where it cannot fit, of two depths at full width."""
-    setup = replace(
-        _setup(seq_len, micro_batch, precision), has_master_weights=precision != "fp32", checkpointing="full"
-    )
-    has_experts = any(isinstance(run.layer.ffn, MoeFfn) for run in config.spec.runs)
-    for depth in _depths(config, setup, memory_bytes):
-        yield Case(
-            config=cut(config, depth),
-            part="step",
-            layer=None,
-            of_layers=len(config.spec.layers),
-            setup=setup,
-            is_compiled=is_compiled,
-            routing="balanced" if has_experts else "none",
-        )
-
-
-def _setup(seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
-    """fp32 has no fused attention (`TrainingSetup` refuses it)."""
-    kernel: AttentionKernel = "eager" if precision == "fp32" else "flash"
-    return TrainingSetup(
-        seq_len=seq_len, micro_batch=micro_batch, precision=precision, attention_kernel=kernel, rounding_bytes=512
-    )
-
-
-def _depths(config: ModelConfig, setup: TrainingSetup, memory_bytes: int) -> tuple[int, ...]:
-    spec, implementation = config.spec, implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return (len(spec.layers),)
-    if step_memory(spec, implementation, setup).step_peak.total_bytes <= memory_bytes - RESERVE_BYTES:
-        return (len(spec.layers),)
-    first = spec.runs[-1].first
-    return (first + 1, min(first + 3, len(spec.layers)))
-
-
-def cut(config: ModelConfig, depth: int) -> ModelConfig:
-    """The same model with only its first layers."""
-    if depth == len(config.spec.layers):
-        return config
-    key = "n_layer" if config.model_type == "gpt2" else "num_hidden_layers"
-    raw = {**config.raw, key: depth}
-    if raw.get("layer_types") is not None:
-        raw["layer_types"] = raw["layer_types"][:depth]
-    if raw.get("mlp_only_layers") is not None:
-        raw["mlp_only_layers"] = [i for i in raw["mlp_only_layers"] if i < depth]
-    return parse(config.path, Keys(raw))
 
 
 def begin(path: Path, machine: Machine, *, is_resumed: bool) -> Calibration:
@@ -191,10 +38,8 @@ def _told(machine: Machine) -> str:
     return ", ".join(f"{name} {version}" for name, version in machine.versions.items())
 
 
-def calibrate(
-    path: Path, begun: Calibration, cases: Iterable[Case], device: torch.device, heard: Callable[[Reading], None]
-) -> Calibration:
-    """Time what is not timed yet, ceilings first; the file is whole after each. `heard` is told each new reading."""
+def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: torch.device) -> Iterator[Calibration]:
+    """Time what is not timed yet, ceilings first; yields what the file, whole each time, has come to hold."""
     todo, made = list(cases), begun
     have = {ceiling.precision for ceiling in made.ceilings if ceiling.kind == "matmul"}
     for precision in sorted({case.setup.precision for case in todo} - have):
@@ -202,12 +47,11 @@ def calibrate(
         copies = [] if made.ceilings else [copy_ceiling(device)]
         made = replace(made, ceilings=(*made.ceilings, *products, *copies))
         write_json(path, made.as_json())
+        yield made
     done = [reading.case.as_json() for reading in made.readings]
     for case in todo:
         if case.as_json() in done:
             continue
-        reading = measure(case, device, lambda: conditions(device))
-        made = replace(made, readings=(*made.readings, reading))
+        made = replace(made, readings=(*made.readings, measure(case, device, lambda: conditions(device))))
         write_json(path, made.as_json())
-        heard(reading)
-    return made
+        yield made

@@ -15,7 +15,7 @@ from analytic.calibration_report import calibration_text
 from analytic.commandline import Parser, positive_integer, run
 from analytic.errors import UsageError
 from analytic.hardware import load_hardware
-from analytic.training import Precision
+from analytic.training import AttentionKernel, Precision
 
 if TYPE_CHECKING:
     import argparse
@@ -32,11 +32,12 @@ def calibrate(argv: Sequence[str] | None = None) -> int:
 
 def _calibrate(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
-    shape = (args.seq_len, args.micro_batch, args.precision)
+    shape = (args.seq_len, args.micro_batch, args.precision, args.attention_kernel)
     if not args.config and (args.compile or any(value is not None for value in shape)):
-        raise UsageError("--seq-len, --micro-batch, --precision, --compile: only with --config, for its cases")
+        raise UsageError("--seq-len, --micro-batch, --precision, --attention-kernel, --compile: only with --config")
     configs = [hf.load(path) for path in args.config or ()]
     from empirical import calibrate as measuring  # torch: only once the arguments are good
+    from empirical.cases import default_cases
     from empirical.machine import device_named, this_machine
 
     device = device_named(args.device)
@@ -45,9 +46,13 @@ def _calibrate(argv: Sequence[str] | None) -> int:
     cases = list(
         _cases_of(configs, args, device, machine.memory_bytes)
         if configs
-        else measuring.default_cases(device, machine.memory_bytes)
+        else default_cases(device, machine.memory_bytes)
     )
-    made = measuring.calibrate(args.out, begun, cases, device, _tell)
+    made = begun
+    for later in measuring.calibrate(args.out, begun, cases, device):
+        for reading in later.readings[len(made.readings) :]:
+            tell(reading)
+        made = later
     sys.stdout.write(
         json.dumps(made.as_json(), indent=2) + "\n" if args.json else calibration_text(made, load_hardware())
     )
@@ -63,6 +68,7 @@ def _parser() -> Parser:
     add("--seq-len", type=positive_integer, nargs="+", metavar="N", help="default: each config's own")
     add("--micro-batch", type=positive_integer, nargs="+", metavar="N", help="sequences at a time; default: 1")
     add("--precision", nargs="+", choices=get_args(Precision), help="default: bf16")
+    add("--attention-kernel", nargs="+", choices=get_args(AttentionKernel), help="default: flash where it takes heads")
     add("--compile", action="store_true", help="layers compiled, too")
     add("--device", metavar="DEVICE", help="cuda (default where there is one) or cpu")
     add("--json", action="store_true", help="the file's own object on stdout")
@@ -72,19 +78,20 @@ def _parser() -> Parser:
 def _cases_of(
     configs: Sequence[hf.ModelConfig], args: argparse.Namespace, device: torch.device, memory_bytes: int
 ) -> Iterator[Case]:
-    from empirical.calibrate import layer_cases, step_cases
+    from empirical.cases import cases_of, setup_for
 
     for config in configs:
-        lengths = args.seq_len or [config.default_seq_len]
-        compiled = (False, True) if args.compile else (False,)
-        for seq_len, batch, precision, is_compiled in product(
-            lengths, args.micro_batch or [1], args.precision or ["bf16"], compiled
+        lengths, batches = args.seq_len or [config.default_seq_len], args.micro_batch or [1]
+        compiled, kernels = (False, True) if args.compile else (False,), args.attention_kernel or [None]
+        for seq_len, batch, precision, kernel, is_compiled in product(
+            lengths, batches, args.precision or ["bf16"], kernels, compiled
         ):
-            yield from layer_cases(config, seq_len, batch, precision, is_compiled=is_compiled)
-            yield from step_cases(config, seq_len, batch, precision, memory_bytes, is_compiled=is_compiled)
+            setup = setup_for(config, seq_len, batch, precision, device, kernel)
+            yield from cases_of(config, setup, memory_bytes, is_compiled=is_compiled)
 
 
-def _tell(reading: Reading) -> None:
+def tell(reading: Reading) -> None:
+    """One line on stderr, and one for each thing that makes the reading suspect."""
     from empirical.machine import warnings_of
 
     outcome = reading.error or f"{reading.median_seconds:.6f} s"

@@ -1,15 +1,16 @@
-"""`trainmeter-verify`: every formula against every witness, and one measured layer where there is a GPU.
+"""`trainmeter-verify`: every formula against every witness; where there is a device, what it takes and how fast it is.
 
 torch takes seconds to import: it comes after the arguments and the files have been found good.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,58 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from analytic import hf
-from analytic.commandline import Parser, positive_integer, run
+from analytic.calibration import Calibration, Case
+from analytic.commandline import Parser, number_up_to, positive_integer, run
 from analytic.errors import UsageError
-from analytic.files import model_config_paths, write_json
+from analytic.files import model_config_paths
 from analytic.hardware import load_hardware
+from analytic.machine_plan import CPU_FAMILY, CUDA_FAMILY, MachinePlan, machine_plan
+from analytic.plan import DEFAULT_LAW
+from analytic.scaling import load_law
 from analytic.summary import Workload
+from empirical.checks import Check
 from empirical.verify import Job, default_workers, verify_all
 
 if TYPE_CHECKING:
     import torch
 
-    from empirical.probe import Probe
+    from empirical.memory_measured import MeasuredPeak
+    from empirical.train import Trained
+
+DEFAULT_OUT = Path("calibration.json")
+MOST_MINUTES = 7 * 24 * 60
+
+
+@dataclass
+class Findings:
+    """What was found so far: an interrupted run tells this much.
+
+    Attributes:
+        memory: peaks of a layer and, where it fits, of a whole step, by model; measured on the device.
+        calibration: what was timed on it, as it is on disk.
+        planned, trained: a plan for this machine, and what its training came to.
+    """
+
+    checks: list[Check] = field(default_factory=list)
+    memory: dict[str, list[MeasuredPeak]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    planned: MachinePlan | None = None
+    trained: Trained | None = None
+
+    @property
+    def failed(self) -> int:
+        return sum(check.status == "fail" for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "checks": [check.as_json() for check in self.checks],
+            "passed": len(self.checks) - self.failed,
+            "failed": self.failed,
+            "memory": [{"model": model, **peak.as_json()} for model, peaks in self.memory.items() for peak in peaks],
+            "calibration": None if self.calibration is None else self.calibration.as_json(),
+            "planned": None if self.planned is None else self.planned.as_json(),
+            "trained": None if self.trained is None else self.trained.as_json(),
+        }
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
@@ -37,48 +79,43 @@ def verify(argv: Sequence[str] | None = None) -> int:
 
 def _verify(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
-    if args.probe not in (None, "cpu", "cuda"):
-        raise UsageError(f"--probe {args.probe}: expected cuda or cpu")
     jobs = [_job(path, args.seq_len) for path in args.configs or model_config_paths()]
-    from empirical import report
-    from empirical.versions import versions
-
-    device = _probe_device(args.probe)
-    if device is not None and not os.access(args.probe_out.parent, os.W_OK):
-        raise UsageError(f"--probe-out {args.probe_out}: its folder is not one that can be written to")
-    with _progress() as progress:
-        task = progress.add_task("formulas against witnesses", total=len(jobs))
-
-        def finished(name: str) -> None:
-            progress.update(task, advance=1, description=name)
-
-        checks = verify_all(jobs, args.jobs or default_workers(len(jobs)), finished)
-        probes = _probe(jobs, device, args.probe_out, progress) if device is not None else []
-    failed = sum(check.status == "fail" for check in checks)
-    if args.json:
-        facts = {
-            "checks": [check.as_json() for check in checks],
-            "passed": len(checks) - failed,
-            "failed": failed,
-            "probes": [probe.as_json() for probe in probes],
-            "versions": versions(),
-        }
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
-    else:
-        sys.stdout.write(report.verify_text(checks, probes, load_hardware(), versions()))
-    if len({check.model for check in checks}) < len({job[0].name for job in jobs}):
+    device = _device(args.device, is_needed=args.train is not None)
+    found = Findings()
+    if device is not None:
+        found.calibration = _begun(args.calibration_out, device)
+    was_interrupted = False
+    try:
+        _find(found, jobs, device, args)
+    except KeyboardInterrupt:
+        was_interrupted = True
+    _print(found, is_json=args.json)
+    if was_interrupted:
         raise KeyboardInterrupt
-    return 1 if failed else 0
+    return 1 if found.failed else 0
 
 
 def _parser() -> Parser:
     parser = Parser(prog="trainmeter-verify", description="Prove the formulas against the real models.")
-    parser.add_argument("configs", type=Path, nargs="*", metavar="CONFIG", help="default: every config shipped")
-    parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="default: each config's own")
-    parser.add_argument("--jobs", type=positive_integer, metavar="N", help="processes; default: one a core")
-    parser.add_argument("--probe", metavar="DEVICE", help="measure a layer on cuda (default where there is one) or cpu")
-    parser.add_argument("--probe-out", type=Path, default=Path("probe.json"), metavar="FILE", help="where to write it")
-    parser.add_argument("--json", action="store_true", help="the same facts for machines, in base units")
+    add = parser.add_argument
+    add("configs", type=Path, nargs="*", metavar="CONFIG", help="default: every config shipped")
+    add("--seq-len", type=positive_integer, metavar="N", help="default: each config's own")
+    add("--jobs", type=positive_integer, metavar="N", help="processes; default: one a core")
+    add("--device", metavar="DEVICE", help="measure on cuda (default where there is one) or cpu")
+    add(
+        "--calibration-out",
+        type=Path,
+        default=DEFAULT_OUT,
+        metavar="FILE",
+        help=f"what is timed on the device, default {DEFAULT_OUT}; a file of the same device is gone on with",
+    )
+    add(
+        "--train",
+        type=number_up_to(MOST_MINUTES),
+        metavar="MINUTES",
+        help="then train what a plan for this machine says, for that long: planned against actual",
+    )
+    add("--json", action="store_true", help="the same facts for machines, in base units")
     return parser
 
 
@@ -87,39 +124,109 @@ def _job(path: Path, seq_len: int | None) -> Job:
     return config, Workload.of(config, seq_len=seq_len).seq_len
 
 
-def _probe_device(asked: str | None) -> torch.device | None:
-    """The device to measure on: the one asked for, else CUDA where there is one, else none.
+def _device(asked: str | None, *, is_needed: bool) -> torch.device | None:
+    """The device to measure on: the one asked for, else CUDA where there is one, else the CPU, or none."""
+    from empirical.machine import device_named
+
+    device = device_named(asked)
+    return device if asked is not None or is_needed or device.type == "cuda" else None
+
+
+def _begun(path: Path, device: torch.device) -> Calibration:
+    """The calibration to write, as far as it is on disk.
 
     Raises:
-        UsageError: a device that is not there.
+        UsageError: a folder that cannot be written to. FileError: a file that is not of this machine.
     """
-    import torch
+    from empirical.calibrate import begin
+    from empirical.machine import this_machine
 
-    if asked is None:
-        return torch.device("cuda") if torch.cuda.is_available() else None
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--probe cuda: no CUDA device here")
-    return torch.device(asked)
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--calibration-out {path}: its folder is not one that can be written to")
+    return begin(path, this_machine(device), is_resumed=path.exists())
 
 
-def _probe(jobs: Sequence[Job], device: torch.device, path: Path, progress: Progress) -> list[Probe]:
-    """Measure one layer of each model; the file holds what was measured after every one of them."""
-    from empirical.probe import probe_layer
+def _find(found: Findings, jobs: Sequence[Job], device: torch.device | None, args: argparse.Namespace) -> None:
+    """All that is asked for, into `found` as it is known."""
+    with _progress() as progress:
+        task = progress.add_task("formulas against witnesses", total=len(jobs))
+
+        def finished(name: str) -> None:
+            progress.update(task, advance=1, description=name)
+
+        found.checks = verify_all(jobs, args.jobs or default_workers(len(jobs)), finished)
+        if len({check.model for check in found.checks}) < len({config.name for config, _ in jobs}):
+            raise KeyboardInterrupt
+        if device is not None:
+            _measure(found, jobs, device, args, progress)
+            if args.train is not None:
+                _train(found, device, args.train, progress)
+
+
+def _measure(
+    found: Findings, jobs: Sequence[Job], device: torch.device, args: argparse.Namespace, progress: Progress
+) -> None:
+    """Peak memory beside its prediction, for each model; and seconds, into the calibration's file."""
+    from empirical.calibrate import calibrate
+    from empirical.calibrate_cli import tell
+    from empirical.memory_measured import measured_memory
+
+    # what is shipped is too large for a CPU: there, only what was named is run
+    measured = jobs if args.configs or device.type == "cuda" else ()
+    task = progress.add_task(f"memory on {device.type}", total=len(measured))
+    for config, seq_len in measured:
+        found.memory[config.name] = list(measured_memory(config, seq_len, device))
+        progress.update(task, advance=1, description=f"{config.name}: memory on {device.type}")
+    assert found.calibration is not None
+    cases = _cases(jobs if args.configs else (), device, found.calibration.machine.memory_bytes)
+    task = progress.add_task(f"seconds on {device.type}", total=len(cases))
+    for made in calibrate(args.calibration_out, found.calibration, cases, device):
+        for reading in made.readings[len(found.calibration.readings) :]:
+            tell(reading)
+        found.calibration = made
+        progress.update(task, completed=len(made.readings))
+
+
+def _cases(jobs: Sequence[Job], device: torch.device, memory_bytes: int) -> list[Case]:
+    """Of the models that were named, in bf16; else a set that suits the machine."""
+    from empirical.cases import cases_of, default_cases, setup_for
+
+    if not jobs:
+        return list(default_cases(device, memory_bytes))
+    setups = [(config, setup_for(config, seq_len, 1, "bf16", device)) for config, seq_len in jobs]
+    return [case for config, setup in setups for case in cases_of(config, setup, memory_bytes)]
+
+
+def _train(found: Findings, device: torch.device, minutes: float, progress: Progress) -> None:
+    """Plan for this machine with what was just timed, prove the model of the plan, and train it."""
+    from empirical import train
+
+    assert found.calibration is not None
+    family = CUDA_FAMILY if device.type == "cuda" else CPU_FAMILY
+    task = progress.add_task("a plan for this machine", total=None)
+    law = load_law(DEFAULT_LAW)
+    found.planned = machine_plan(found.calibration, minutes, family, law, load_hardware())
+    case = found.planned.case
+    found.checks += verify_all([(case.config, case.setup.seq_len)], 1, lambda _: None)
+    progress.update(task, description=f"training, on {device.type}", total=60 * minutes)
+
+    def heard(steps: int, seconds: float) -> None:
+        progress.update(task, completed=seconds)
+        print(f"trained {steps} steps in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+    found.trained = train.train(case, device, 60 * minutes, heard)
+    if found.trained.was_interrupted:
+        raise KeyboardInterrupt
+
+
+def _print(found: Findings, *, is_json: bool) -> None:
+    from empirical import report
     from empirical.versions import versions
 
-    probes: list[Probe] = []
-    task = progress.add_task(f"one layer on {device.type}", total=len(jobs))
-    for config, seq_len in jobs:
-        probes.append(probe_layer(config, device, seq_len=seq_len))
-        facts: dict[str, Any] = {
-            "schema": "trainmeter-probe-1",
-            "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-            "probes": [probe.as_json() for probe in probes],
-        }
-        write_json(path, facts)
-        progress.update(task, advance=1, description=f"{config.name} on {device.type}")
-    return probes
+    if is_json:
+        sys.stdout.write(json.dumps({**found.as_json(), "versions": versions()}, indent=2) + "\n")
+    else:
+        sys.stdout.write(report.verify_text(found, load_hardware(), versions()))
 
 
 def _progress() -> Progress:

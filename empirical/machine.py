@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -78,6 +80,28 @@ def _smi(card: str) -> dict[str, str]:
         return {}
     values = [value.strip() for value in done.stdout.strip().split(",")]
     return dict(zip(SMI_FIELDS, values, strict=True)) if len(values) == len(SMI_FIELDS) else {}
+
+
+def energy_joules(device: torch.device) -> float | None:
+    """What the card has used since its driver was loaded, by NVML; None where that cannot be read."""
+    if device.type != "cuda":
+        return None
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    return _nvml_joules(nvml, f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+
+
+def _nvml_joules(nvml: Any, card: str) -> float | None:
+    """From `nvmlDeviceGetTotalEnergyConsumption`, in millijoules; each call returns 0 where it succeeds (nvml.h)."""
+    handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
+    done = (
+        nvml.nvmlInit_v2() == 0
+        and nvml.nvmlDeviceGetHandleByUUID(card.encode(), ctypes.byref(handle)) == 0
+        and nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules)) == 0
+    )
+    return millijoules.value / 1e3 if done else None
 
 
 def warnings_of(found: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
+from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from analytic.hf import ModelConfig
@@ -30,6 +31,7 @@ DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfl
 _ATTENTION_NAMES: dict[AttentionKernel, str] = {
     "eager": "eager",
     "flash": "trainmeter_fused",  # a name with "flash" in it makes transformers look for another package
+    "efficient": "trainmeter_efficient",
     "cudnn": "trainmeter_cudnn",
 }
 
@@ -58,7 +60,19 @@ def _cudnn(
     return out.transpose(1, 2).contiguous(), None
 
 
+def _efficient(
+    module: nn.Module, q: Tensor, k: Tensor, v: Tensor, _: object, *, scaling: float, dropout: float = 0.0, **__: Any
+) -> tuple[Tensor, None]:
+    """Memory-efficient attention, which before torch 2.15 wants as many heads of keys and values as of queries."""
+    groups, needs_statistics = q.shape[1] // k.shape[1], torch.is_grad_enabled()
+    out = aten._scaled_dot_product_efficient_attention(
+        q, repeat_kv(k, groups), repeat_kv(v, groups), None, needs_statistics, dropout, True, scale=scaling
+    )[0]
+    return out.transpose(1, 2).contiguous(), None
+
+
 ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["flash"], _fused)
+ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["efficient"], _efficient)
 ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["cudnn"], _cudnn)
 
 
@@ -123,11 +137,11 @@ class LayerProgram:
         model, names = _meta_model(config, setup), names_of(config)
         layer = model.get_submodule(f"{names.layers_path}.{run.first}")
         _materialize(layer, device)
-        rotary_class = type(model.get_submodule(names.base).rotary_emb)
-        with torch.device(device):
-            like, positions = torch.empty(1, dtype=DTYPES[setup.precision]), torch.arange(setup.seq_len)[None]
-            tables = rotary_class(config=model.config)(like, positions)
-        arguments = {"position_embeddings": tables, "attention_mask": _mask(setup, device)}
+        arguments: dict[str, Any] = {"attention_mask": _mask(setup, device)}
+        if (rotary := getattr(model.get_submodule(names.base), "rotary_emb", None)) is not None:
+            with torch.device(device):
+                like, positions = torch.empty(1, dtype=DTYPES[setup.precision]), torch.arange(setup.seq_len)[None]
+                arguments["position_embeddings"] = type(rotary)(config=model.config)(like, positions)
         program = cls(layer, _input(config, setup, device), arguments, setup)
         program.reset()
         return program
@@ -236,6 +250,9 @@ class StepProgram:
             parameter.grad = None
         if self.optimizer is not None:
             self.optimizer.step()
+        with torch.no_grad():
+            for master, parameter in zip(self.masters, self.model.parameters(), strict=bool(self.masters)):
+                parameter.copy_(master)
         yield "optimizer"
 
     def reset(self) -> None:

@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from analytic.calibration_report import calibration_text
 from analytic.hardware import Hardware
+from analytic.machine_plan import MachinePlan
 from analytic.memory_report import setup_text
-from analytic.report import flops_text, table
+from analytic.plan_report import beside
+from analytic.report import table
 from empirical.checks import Check
 
 if TYPE_CHECKING:
-    from empirical.probe import Probe
+    from empirical.cli import Findings
+    from empirical.memory_measured import MeasuredPeak
+    from empirical.train import Trained
 
 
-def verify_text(
-    checks: Sequence[Check], probes: Sequence[Probe], hardware: Hardware, versions: Mapping[str, str]
-) -> str:
-    """What `trainmeter-verify` prints: a row for each witness, then the disagreements down to the term."""
-    failed = [check for check in checks if check.status == "fail"]
-    lines = [*_rows(checks), ""]
+def verify_text(found: Findings, hardware: Hardware, versions: Mapping[str, str]) -> str:
+    """What `trainmeter-verify` prints: a row for each witness, disagreements down to the term, what was measured."""
+    failed = [check for check in found.checks if check.status == "fail"]
+    lines = [*_rows(found.checks), ""]
     for check in failed:
         lines += [*_failure(check), ""]
-    for probe in probes:
-        lines += [*_probe_lines(probe, hardware), ""]
+    for model, peaks in found.memory.items():
+        lines += [*_memory_rows(model, peaks), ""]
+    if found.calibration is not None:
+        lines.append(calibration_text(found.calibration, hardware))
+    if found.planned is not None:
+        lines += [*_planned(found.planned), ""]
+    if found.planned is not None and found.trained is not None:
+        lines += [*_against(found.planned, found.trained), ""]
     with_versions = ", ".join(f"{name} {version}" for name, version in versions.items())
-    lines.append(f"{len(checks)} checks: {len(checks) - len(failed)} passed, {len(failed)} failed ({with_versions})")
+    passed = len(found.checks) - len(failed)
+    lines.append(f"{len(found.checks)} checks: {passed} passed, {len(failed)} failed ({with_versions})")
     return "\n".join(lines) + "\n"
 
 
@@ -52,32 +62,12 @@ def _failure(check: Check) -> Iterator[str]:
         yield from table(rows)
 
 
-def _probe_lines(probe: Probe, hardware: Hardware) -> Iterator[str]:
-    yield (
-        f"measured on {probe.device}: {probe.model}, layer {probe.layer}, {probe.dtype}, "
-        f"batch {probe.batch_size} x {probe.seq_len:,} tokens ({probe.implementation})"
-    )
-    if probe.error:
-        yield f"  {probe.error}"
-        return
-    yield f"  peak above the base of {probe.base_bytes:,} bytes: forward {probe.forward_peak_bytes:,}"
-    yield f"    forward, recomputation and backward {probe.step_peak_bytes:,}"
-    spread = f"{min(probe.step_seconds):.6f} to {max(probe.step_seconds):.6f} s"
-    yield f"  seconds a step: median {probe.median_seconds:.6f} of {len(probe.step_seconds)}, {spread}"
-    yield from _memory_rows(probe)
-    rate = probe.model_flops / probe.median_seconds
-    mfu = probe.mfu(hardware)
-    share = "no published peak for this device: no MFU" if mfu is None else f"MFU {mfu:.3f} of the dense peak"
-    work = f"{flops_text(probe.model_flops)}, full attention, recomputation not counted"
-    yield f"  {work}: {flops_text(round(rate))}/s, {share}"
-
-
-def _memory_rows(probe: Probe) -> Iterator[str]:
+def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
     """Predicted beside measured, each under a setup that is stated; what nothing explains has a column of its own."""
-    if not probe.memory:
-        yield "  memory: no schedule to put beside it"
+    if not peaks:
+        yield f"{model}: memory: no schedule to put beside it"
         return
-    yield f"  {setup_text(probe.memory[0].setup).partition(', ')[2]}:"
+    yield f"{model}: {setup_text(peaks[0].setup).partition(', ')[2]}:"
     header = (
         "  memory",
         "",
@@ -90,7 +80,7 @@ def _memory_rows(probe: Probe) -> Iterator[str]:
         "reserved",
     )
     rows: list[tuple[str, ...]] = [header]
-    for peak in probe.memory:
+    for peak in peaks:
         figures = (
             peak.predicted_bytes,
             peak.inside_bytes,
@@ -102,3 +92,47 @@ def _memory_rows(probe: Probe) -> Iterator[str]:
         said = ("-" if value is None else f"{value:,}" for value in figures)
         rows.append((f"  {peak.implementation}", f"{peak.subject}, {peak.quantity}", peak.setup.precision, *said))
     yield from table(rows, left=3)
+
+
+def _planned(planned: MachinePlan) -> Iterator[str]:
+    """A plan for this machine, beside the same at a constant MFU."""
+    yield f"a plan for this machine: {planned.minutes:g} min of 1 device, {planned.case.label}"
+    yield f"  N = {planned.plan.params.total:,}, from the formula; {setup_text(planned.case.setup)}"
+    yield f"  MFU {planned.mfu.value * 100:.2f}% {planned.mfu.origin}, of {planned.peak_source}"
+    if planned.plan.extrapolations:
+        outside = ", ".join(each.quantity for each in planned.plan.extrapolations)
+        yield f"  loss predicted by {planned.plan.request.law.name}, which was not fitted on such {outside}"
+    if planned.why_assumed:
+        yield f"  no calibrated MFU: {planned.why_assumed}"
+    else:
+        yield from beside(planned.plan, planned.flat)
+
+
+def _against(planned: MachinePlan, trained: Trained) -> Iterator[str]:
+    """What was planned beside what its training came to."""
+    if trained.error:
+        yield f"not trained: {trained.error}"
+        return
+    plan, flops_per_s = planned.plan, trained.flops_per_s
+    peak = plan.option.gpu.peak(planned.case.setup.precision)
+    interrupted = ", interrupted" if trained.was_interrupted else ""
+    yield f"trained {trained.steps:,} steps on synthetic tokens{interrupted}"
+    yield from table(
+        [
+            ("planned against actual", "planned", "actual", "difference"),
+            _pair("MFU, full attention, %", 100 * planned.mfu.value, flops_per_s and 100 * flops_per_s / peak, 2),
+            _pair("tokens per second", planned.tokens_per_s, trained.tokens_per_s, 1),
+            _pair("seconds a step", planned.step_seconds, trained.step_seconds, 6),
+            _pair("seconds", 60 * planned.minutes, trained.seconds, 2),
+            _pair("tokens", plan.outcome.tokens, trained.tokens, 0),
+            _pair("peak memory, bytes requested; planned: by the schedule", planned.peak_bytes, trained.peak_bytes, 0),
+            _pair("energy, J; planned: at the board's TDP", planned.energy_joules, trained.energy_joules, 0),
+        ]
+    )
+
+
+def _pair(label: str, planned: float | None, actual: float | None, digits: int) -> tuple[str, ...]:
+    foreseen = "unknown" if planned is None else f"{planned:,.{digits}f}"
+    found = "unreadable" if actual is None else f"{actual:,.{digits}f}"
+    difference = "-" if not planned or actual is None else f"{100 * (actual / planned - 1):+.2f}%"
+    return f"  {label}", foreseen, found, difference

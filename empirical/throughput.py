@@ -41,6 +41,7 @@ COPY_BYTES = {"cuda": 2**31, "cpu": 2**26}
 
 _BACKENDS: dict[AttentionKernel, SDPBackend] = {
     "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
 
@@ -54,13 +55,11 @@ def measure(case: Case, device: torch.device, conditions: Callable[[], dict[str,
     seconds: tuple[float, ...] = ()
     peak_bytes, error, found = None, "", {}
     try:
-        with _attention(case):
+        with holding_attention(case):
             seconds, peak_bytes = _measure(case, device)
         found = conditions()
-    except torch.OutOfMemoryError as failure:
-        error = f"does not fit{_need(case)}: {_first_line(failure)}"
-    except RuntimeError as failure:  # a kernel that this device, shape or type does not have
-        error = f"does not run: {_first_line(failure)}"
+    except Exception as failure:  # whatever a library refuses on this device, the next case goes on
+        error = refusal(case, failure)
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -166,10 +165,13 @@ def _forward(program: LayerProgram) -> None:
 
 def _forward_backward(program: LayerProgram, gradient: Tensor) -> None:
     program.output().backward(gradient)
-    program.reset()
+    if program.setup.is_accumulating:
+        program.x.grad = None  # those of the weights stay, to be added to
+    else:
+        program.reset()
 
 
-def _attention(case: Case) -> AbstractContextManager[None]:
+def holding_attention(case: Case) -> AbstractContextManager[None]:
     """Our layers ask for any fused attention: this allows them one. `transformers` layers call theirs by name."""
     backend = _BACKENDS.get(case.setup.attention_kernel)
     return nullcontext() if backend is None or case.built_by == "transformers" else sdpa_kernel(backend)
@@ -179,21 +181,21 @@ def time_blocks(run: Callable[[], object], device: torch.device) -> tuple[float,
     """Seconds of one run, for every block of runs, once they have settled."""
     once = _settle(run, device)
     runs = max(1, min(MOST_RUNS, math.ceil(BLOCK_SECONDS / once)))
-    return tuple(_seconds(run, device, runs) for _ in range(BLOCKS))
+    return tuple(seconds_of(run, device, runs) for _ in range(BLOCKS))
 
 
 def _settle(run: Callable[[], object], device: torch.device) -> float:
     """Run until the last runs take the same time, within 5%, or 20 have passed; the first is cold and not counted."""
-    _seconds(run, device, 1)
+    seconds_of(run, device, 1)
     recent: list[float] = []
     for _ in range(MOST_WARM_UPS):
-        recent = [*recent, _seconds(run, device, 1)][-STABLE_RUNS:]
+        recent = [*recent, seconds_of(run, device, 1)][-STABLE_RUNS:]
         if len(recent) == STABLE_RUNS and max(recent) <= (1 + STABLE_WITHIN) * min(recent):
             break
     return statistics.median(recent)
 
 
-def _seconds(run: Callable[[], object], device: torch.device, runs: int) -> float:
+def seconds_of(run: Callable[[], object], device: torch.device, runs: int) -> float:
     """Of one of several runs in a row."""
     if device.type != "cuda":
         begun = time.perf_counter()
@@ -226,6 +228,14 @@ def copy_ceiling(device: torch.device) -> Ceiling:
     return Ceiling(kind="copy", precision="fp32", work=2 * source.numel(), seconds=seconds)
 
 
+def refusal(case: Case, failure: Exception) -> str:
+    """Why a case has no seconds, on one line."""
+    first = (str(failure).splitlines() or [type(failure).__name__])[0]
+    if not isinstance(failure, torch.OutOfMemoryError):
+        return f"does not run: {first}"
+    return f"does not fit{_need(case)}: {first}"
+
+
 def _need(case: Case) -> str:
     """What the schedule says that a whole model takes, where there is one."""
     implementation = implementation_of(case.config, case.setup.seq_len)
@@ -233,7 +243,3 @@ def _need(case: Case) -> str:
         return ""
     peak = step_memory(case.config.spec, implementation, case.setup).step_peak
     return f", needs about {peak.total_bytes / 2**30:.1f} GiB"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from analytic.calibration import load_calibration
-from analytic.errors import FileError
+from analytic.calibration_file import load_calibration
+from analytic.errors import FileError, UsageError
 from analytic.files import configs_dir
 from analytic.training import TrainingSetup
 from empirical import calibrate_cli, machine, throughput
-from empirical.calibrate import begin, cut, default_cases, layer_cases, step_cases
+from empirical.calibrate import begin
+from empirical.cases import cut, default_cases, layer_cases, setup_for, step_cases
 from empirical.machine import conditions, this_machine, warnings_of
 from tests.calibration_cases import LLAMA, MIXTRAL, calibration, written
 from tests.configurations import parsed, shipped
@@ -50,13 +51,13 @@ def test_a_killed_run_is_gone_on_with(config: Path, tmp_path: Path, capsys: pyte
     assert running.wait() == -signal.SIGKILL
     running.stderr.close()
     before = load_calibration(out)
-    assert 2 <= len(before.readings) < 8
+    assert 2 <= len(before.readings) < 10
     assert calibrate_cli.calibrate([*arguments, "--resume"]) == 0
     after = load_calibration(out)
     assert after.readings[: len(before.readings)] == before.readings
     assert after.ceilings[: len(before.ceilings)] == before.ceilings
     labels = [reading.case.label for reading in after.readings]
-    assert len(labels) == len(set(labels)) == 8  # 2 precisions; forward, both passes twice, step
+    assert len(labels) == len(set(labels)) == 10  # 2 precisions; forward, both passes thrice, step
     assert "best matrix product measured on cpu" in capsys.readouterr().out
 
 
@@ -68,6 +69,7 @@ def test_the_bad_are_refused(config: Path, tmp_path: Path, capsys: pytest.Captur
         ([*_arguments(config, tmp_path / "none.json"), "--resume"], "No such file"),
         (_arguments(tmp_path / "none.json", tmp_path / "new.json"), "No such file"),
         (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with --config"),
+        (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with --config"),
         (["--out", str(tmp_path / "new.json"), "--device", "tpu"], "expected cuda or cpu"),
         (_arguments(config, tmp_path / "nowhere" / "new.json"), "cannot be written"),
     ):
@@ -86,14 +88,14 @@ def test_other_versions_are_not_gone_on_with(tmp_path: Path) -> None:
 
 def test_a_model_too_large_is_timed_at_two_depths_of_full_width() -> None:
     v3 = shipped("deepseek_v3")
-    shallow, deeper = step_cases(v3, 4096, 1, "bf16", 141 * 10**9)
+    shallow, deeper = step_cases(v3, TrainingSetup(seq_len=4096, attention_kernel="cudnn"), 141 * 10**9)
     assert [len(case.layers) for case in (shallow, deeper)] == [4, 6]
     assert {case.of_layers for case in (shallow, deeper)} == {61}
     for case in (shallow, deeper):
         assert case.layers == v3.spec.layers[: len(case.layers)]
         assert replace(case.config.spec, layers=v3.spec.layers) == v3.spec
         assert "of 61 layers" in case.label
-    (whole,) = step_cases(shipped("llama-3.2-1b"), 4096, 1, "bf16", 141 * 10**9)
+    (whole,) = step_cases(shipped("llama-3.2-1b"), TrainingSetup(seq_len=4096), 141 * 10**9)
     assert len(whole.layers) == whole.of_layers == 16
 
 
@@ -105,8 +107,8 @@ def test_a_cut_keeps_what_is_said_of_the_layers_that_stay() -> None:
 
 
 def test_experts_are_timed_by_either_routing() -> None:
-    cases = list(layer_cases(parsed(MIXTRAL), 8, 1, "bf16"))
-    assert [case.routing for case in cases] == ["balanced", "router"] * 3
+    cases = list(layer_cases(parsed(MIXTRAL), TrainingSetup(seq_len=8)))
+    assert [case.routing for case in cases] == ["balanced", "router"] * 4
     assert len({json.dumps(case.as_json()) for case in cases}) == len(cases)
 
 
@@ -117,12 +119,22 @@ def test_the_default_set_covers_what_it_should() -> None:
     assert {setup.micro_batch for setup in setups} >= {1, 2, 4, 8}
     assert {case.config.spec.hidden_size for case in cases} >= {2048, 4096, 8192}
     assert {case.routing for case in cases} == {"none", "balanced", "router"}
-    assert {setup.attention_kernel for setup in setups} == {"flash", "eager"}
+    assert {setup.attention_kernel for setup in setups} == {"flash", "efficient", "cudnn", "eager"}
     assert {case.built_by for case in cases} == {"transformers", "ours"}
     assert {case.is_compiled for case in cases} == {True, False}
     labels = [case.label for case in cases]
     assert len(set(labels)) == len(labels)
     assert {case.setup.precision for case in default_cases(CPU, 10**12)} == {"fp32", "bf16"}
+
+
+def test_latent_attention_is_timed_with_a_kernel_that_takes_its_heads() -> None:
+    v3, cuda = shipped("deepseek_v3"), torch.device("cuda")
+    assert setup_for(v3, 4096, 1, "bf16", cuda).attention_kernel == "cudnn"
+    assert setup_for(v3, 4096, 1, "bf16", CPU).attention_kernel == "eager"
+    assert setup_for(shipped("llama-3-8b"), 4096, 1, "bf16", CPU).attention_kernel == "flash"
+    setup = setup_for(v3, 4096, 1, "bf16", cuda, "flash")
+    with pytest.raises(UsageError, match="192 for queries and 128 for values"):
+        list(layer_cases(v3, setup))
 
 
 def test_the_card_s_state_is_read_where_there_is_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,5 +168,5 @@ def test_json_is_the_file(
     assert calibrate_cli.calibrate([*_arguments(config, out), "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads(out.read_text())
-    assert printed.err.count("does not fit") == 8  # it goes on with the next case
+    assert printed.err.count("does not fit") == 10  # it goes on with the next case
     assert TrainingSetup(**json.loads(out.read_text())["readings"][0]["case"]["setup"]).seq_len == 8

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from analytic.backward import plan_backward
+from analytic.backward_report import backward_text
 from analytic.calibrated import Calibrated, Shape
 from analytic.calibration import Calibration, Case, Reading
 from analytic.errors import FileError, PlannerError, UsageError
 from analytic.hardware import load_hardware
 from analytic.mfu import Measured, Predicted
-from analytic.plan_report import backward_text
 from analytic.setup import load_setup
 from analytic.training import TrainingSetup
 from tests.calibration_cases import backward_file, calibration, case, explained, grid, llama, written
+from tests.configurations import parsed
+from tests.memory_cases import SMALL_DEEPSEEK_V3
 
 PEAK = 989e12
 PLANNED = TrainingSetup(seq_len=4096, checkpointing="full", has_master_weights=True)
@@ -93,6 +95,12 @@ def test_what_was_never_timed_is_refused() -> None:
         Calibrated(from_readings()).mfu(replace(OWN, precision="fp16"), PEAK, "full")
     with pytest.raises(UsageError, match="times away in"):
         Calibrated(from_readings()).mfu(replace(OWN, seq_len=65536), PEAK, "full")
+
+
+def test_a_stack_whose_kernel_does_not_take_the_heads_is_none_of_the_shape_s() -> None:
+    latent = parsed(SMALL_DEEPSEEK_V3 | {"first_k_dense_replace": 4})
+    with pytest.raises(UsageError, match="too few bf16 cases of dense layers for a fit"):
+        Calibrated(from_readings()).mfu(Shape(latent, 4096, 1, "bf16"), PEAK, "full")
 
 
 def test_a_backward_file_may_name_a_calibration(tmp_path: Path) -> None:

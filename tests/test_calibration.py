@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from analytic.calibration import Ceiling, load_calibration
+from analytic.calibration import Ceiling
+from analytic.calibration_file import load_calibration
 from analytic.errors import FileError, UsageError
 from analytic.hardware import load_hardware
 from tests.calibration_cases import FP32, LLAMA, MIXTRAL, calibration, case, explained, written

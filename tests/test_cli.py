@@ -194,6 +194,7 @@ def test_count_says_what_it_read_a_model_as(capsys: pytest.CaptureFixture[str]) 
         ([LLAMA_7B, "--reserve", "x"], "'x': expected a number of GiB"),
         ([LLAMA_7B, "--dtype", "fp8"], "invalid choice: 'fp8'"),
         ([LLAMA_7B, "--dtype", "fp32", "--attention-kernel", "flash"], "expected eager with fp32"),
+        ([DEEPSEEK_V3, "--attention-kernel", "flash"], "these have 192 for queries and 128 for values"),
         ([LLAMA_7B, "--dtype", "fp32", "--master-weights"], "fp32 parameters are their own"),
         ([LLAMA_7B, "--micro-batch", "0"], "'0': expected an integer"),
         ([LLAMA_7B, "--batch-size", "1", "--batch-size", "2"], "argument --batch-size: given twice"),
@@ -247,7 +248,7 @@ def test_verify_in_processes_gives_the_same_as_in_one(capsys: pytest.CaptureFixt
         (["missing.json"], "missing.json: No such file"),
         ([LLAMA_1B, "missing.json"], "missing.json: No such file"),
         ([LLAMA_1B, "--seq-len", "x"], "'x': expected an integer"),
-        ([LLAMA_1B, "--probe", "tpu"], "--probe tpu: expected cuda or cpu"),
+        ([LLAMA_1B, "--device", "tpu"], "device tpu: expected cuda or cpu"),
         ([GPT2, "--seq-len", "4096"], "expected at most 1024"),
     ],
 )

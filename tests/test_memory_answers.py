@@ -47,7 +47,7 @@ from tests.memory_cases import (
         ({"seq_len": 8, "precision": "fp8"}, "expected one of fp16, bf16, fp32"),
         ({"seq_len": 8, "optimizer": "sgd"}, "expected one of adamw_fused, adamw_foreach, none"),
         ({"seq_len": 8, "checkpointing": "some"}, "expected one of none, full"),
-        ({"seq_len": 8, "attention_kernel": "sdpa"}, "expected one of eager, flash, cudnn"),
+        ({"seq_len": 8, "attention_kernel": "sdpa"}, "expected one of eager, flash, efficient, cudnn"),
         ({"seq_len": 8, "rounding_bytes": 256}, "expected one of 1, 512"),
         ({"seq_len": 8, "precision": "fp32"}, "flash takes fp16 and bf16"),
         ({"seq_len": 8, "precision": "fp32", "attention_kernel": "eager", "has_master_weights": True}, "their own"),

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytic.backward import BackwardPlan, plan_backward
+from analytic.backward_report import backward_text
 from analytic.errors import FileError, PlannerError
 from analytic.files import configs_dir, read_json_object, read_toml
 from analytic.hardware import load_hardware
 from analytic.jsonc import key_lines, read_jsonc, without_comments
 from analytic.mfu import Measured
 from analytic.plan_json import backward_json
-from analytic.plan_report import backward_text
 from analytic.scaling import load_law, load_laws
 from analytic.setup import load_setup
 

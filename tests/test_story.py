@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 
 from analytic import cli, exercise
+from analytic.calibration_file import load_calibration
 from analytic.files import configs_dir
 from analytic.flops import forward_flops
+from analytic.hardware import load_hardware
+from analytic.machine_plan import CPU_FAMILY, machine_plan
 from analytic.memory.summary import memory_as_json
 from analytic.params import parameter_counts
+from analytic.plan import DEFAULT_LAW
+from analytic.scaling import load_law
 from analytic.training import TrainingSetup
+from empirical.cli import Findings
+from empirical.report import verify_text
 from tests.configurations import parsed, shipped
 
 V, H, L, HEADS, D_FF, S = 50_000, 4096, 32, 32, 11_008, 2048
@@ -128,3 +135,34 @@ def test_readme_shows_what_the_count_command_prints(
 def test_readme_lists_the_families_that_the_tool_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.count(["--families"]) == 0
     assert f"```text\n$ python3 -m uv run scripts/count.py --families\n{capsys.readouterr().out}```" in README
+
+
+def test_readme_shows_the_plan_that_the_committed_cpu_calibration_makes() -> None:
+    made = load_calibration(configs_dir() / "calibrations" / "cpu.json")
+    planned = machine_plan(made, 1, CPU_FAMILY, load_law(DEFAULT_LAW), load_hardware())
+    printed = verify_text(Findings(calibration=made, planned=planned), load_hardware(), {}).splitlines()
+    (block,) = (b for b in re.findall(r"```text\n(.*?)```", README, re.DOTALL) if "a plan for this machine" in b)
+    shown, _, against = block.partition("trained ")
+    lines = [line for line in shown.split("...\n", 1)[1].splitlines() if line]
+    assert len(lines) > 8
+    assert [line for line in lines if line not in printed] == []
+    rows = {re.split(r"  +", line.strip())[0]: line.split()[-3:] for line in against.splitlines() if line}
+    assert rows["tokens per second"][0] == f"{planned.tokens_per_s:,.1f}"
+    assert rows["tokens"][0] == f"{planned.plan.outcome.tokens:,}"
+    assert planned.peak_bytes is not None
+    assert rows["peak memory, bytes requested; planned: by the schedule"][0] == f"{planned.peak_bytes:,}"
+    steps = int(against.split()[0])
+    tokens, seconds = _number(rows["tokens"][1]), _number(rows["seconds"][1])
+    assert tokens == steps * planned.case.setup.tokens
+    assert _number(rows["tokens per second"][1]) == pytest.approx(tokens / seconds, rel=1e-3)
+    flops = _number(rows["tokens per second"][1]) * planned.plan.outcome.candidate.flops_per_token
+    peak = planned.plan.option.gpu.peak("bf16")
+    assert _number(rows["MFU, full attention, %"][1]) == pytest.approx(100 * flops / peak, rel=1e-3)
+    for name in ("tokens per second", "tokens", "peak memory, bytes requested; planned: by the schedule"):
+        plan, actual, difference = rows[name]
+        expected = 100 * (_number(actual) / _number(plan) - 1)
+        assert float(difference.rstrip("%")) == pytest.approx(expected, abs=0.01)
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", ""))

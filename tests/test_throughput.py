@@ -20,6 +20,17 @@ from tests.test_layers import LATENT
 CPU = torch.device("cpu")
 V3 = parsed(LATENT | {"model_type": "deepseek_v3", "n_group": 4, "topk_group": 2})
 DENSE, MOE = parsed(LLAMA), parsed(MIXTRAL)
+GPT2 = parsed(
+    {
+        "model_type": "gpt2",
+        "n_embd": 48,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 16,
+        "vocab_size": 96,
+        "attn_pdrop": 0,
+    }
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +50,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (DENSE, "step", {}),
         (V3, "forward_backward", {"routing": "router"}),
         (MOE, "step", {"routing": "balanced"}),
+        (GPT2, "forward_backward", {}),
     ],
 )
 def test_every_kind_of_case_is_timed(config: ModelConfig, part: str, options: Any, setup: Any) -> None:
@@ -96,13 +108,10 @@ def test_what_does_not_fit_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading.error == "does not fit, needs about 0.0 GiB: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
-def test_a_kernel_that_the_device_lacks_is_a_result() -> None:
-    reading = measure(case(DENSE, setup=replace(BF16, attention_kernel="cudnn")), CPU)
-    assert reading.error.startswith("does not run: ")
-
-
-def test_our_layers_are_held_to_the_kernel_that_the_case_names() -> None:
-    timed = replace(case(DENSE, built_by="ours"), setup=replace(BF16, attention_kernel="cudnn"))
+@pytest.mark.parametrize("kernel", ["efficient", "cudnn"])
+@pytest.mark.parametrize("built_by", ["transformers", "ours"])
+def test_fused_kernels_that_a_cpu_lacks_are_results(kernel: Any, built_by: Any) -> None:
+    timed = case(DENSE, built_by=built_by, setup=replace(BF16, attention_kernel=kernel))
     assert measure(timed, CPU).error.startswith("does not run: ")
 
 
@@ -115,7 +124,7 @@ def test_a_block_follows_only_on_settled_runs(monkeypatch: pytest.MonkeyPatch) -
         asked.append(1)
         return next(times, 1.0)
 
-    monkeypatch.setattr(throughput, "_seconds", clock)
+    monkeypatch.setattr(throughput, "seconds_of", clock)
     assert throughput.time_blocks(lambda: None, CPU) == (1.0,) * 3
     assert len(asked) == 6 + 3
 

@@ -38,7 +38,8 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
     """`LlamaAttention.forward`; with norms on q and k `Qwen3Attention.forward`."""
     setup = context.setup
     tokens, hidden_size = setup.tokens, x.numel // setup.tokens
-    is_eager = setup.attention_kernel == "eager"
+    repeats = setup.attention_kernel == "efficient" and a.num_heads > a.num_kv_heads
+    copies_values = setup.attention_kernel == "eager" or repeats
 
     def project(part: str, heads: int, *, norm: bool, copies: bool) -> Tensor:
         name, width = f"self_attn.{part}_proj", heads * a.head_dim
@@ -49,7 +50,7 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
 
     q = project("q", a.num_heads, norm=a.qk_norm is not None, copies=True)
     k = project("k", a.num_kv_heads, norm=a.qk_norm is not None, copies=True)
-    v = project("v", a.num_kv_heads, norm=False, copies=is_eager)
+    v = project("v", a.num_kv_heads, norm=False, copies=copies_values)
     q, k = rotate_halves(t, q, k, context.tables)
     out, weights = _kernel(t, heads_of(a), q, k, v, setup)
     return Attended(_project_out(t, out, hidden_size, has_bias=a.output_bias, tokens=tokens), weights)
@@ -113,6 +114,8 @@ def _kernel(
             state = (statistics_bytes, 16, 8)
             if setup.counts_kernel_bytes:
                 inside = flash_backward_bytes(heads, setup)
+        case "efficient":
+            return _efficient(t, heads, q, k, v, setup), None
         case "cudnn":
             state = (statistics_bytes, 8, 8)
         case _:
@@ -121,6 +124,22 @@ def _kernel(
         t, q, k, v, out_numel=out_numel, state_bytes=state, inside_bytes=inside, name="attention"
     )
     return _to_rows(t, out, heads.num > 1 and setup.seq_len > 1 and not heads.is_row_major), None
+
+
+def _efficient(t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup) -> Tensor:
+    """Keys and values once for every query head; the output lies token by token.
+
+    Row statistics, padded to 32 tokens, are for backward only (`attention_backward.cu`, `kAlignLSE`).
+    """
+    groups, is_single = heads.num // heads.num_kv, heads.num_kv == 1
+    k = ops.repeat_heads(t, k, groups, "repeated keys", is_single=is_single)
+    v = ops.repeat_heads(t, v, groups, "repeated values", is_single=is_single)
+    padded_rows = setup.micro_batch * heads.num * -(-setup.seq_len // 32) * 32
+    statistics_bytes = padded_rows * ops.FP32 if t.is_recording else 0
+    out_numel = setup.tokens * heads.num * heads.v_dim
+    return ops.attention_kernel(
+        t, q, k, v, out_numel=out_numel, state_bytes=(statistics_bytes, 8, 8), inside_bytes=(), name="attention"
+    )
 
 
 def _to_rows(t: Tape, out: Tensor, copies: bool) -> Tensor:

@@ -77,8 +77,10 @@ def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Te
     q32 = ops.cast(t, q, ops.FP32, "q: fp32 copy")
     k32 = ops.cast(t, k, ops.FP32, "k: fp32 copy")
     q_product = ops.mul_complex(t, q32, table_bytes, "q * angles", context.tables)
-    # the gradient of q is part of that of q and its unturned features: copied to be contiguous, if not cast
-    q_product = ops.reshape(t, q_product, "q * angles", copies=t.itemsize == ops.FP32)
+    # the gradient of q is part of that of q and its unturned features, or from the efficient kernel token by token:
+    # copied to be contiguous, if not cast
+    is_by_token = context.setup.attention_kernel == "efficient" and q.numel > k.numel  # several heads
+    q_product = ops.reshape(t, q_product, "q * angles", copies=t.itemsize == ops.FP32 or is_by_token)
     turned = ops.cast(t, q_product, t.itemsize, "q: rotated")
     del q_product
     return turned, ops.cast(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from analytic.memory import ops
@@ -13,7 +13,7 @@ from analytic.memory.peaks import Live, Peak, highest, live_after, peak
 from analytic.memory.static import model_base, model_tensors, optimizer_itemsize
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Category, Event, Label
-from analytic.spec import ModelSpec
+from analytic.spec import LayerSpec, ModelSpec
 from analytic.training import TrainingSetup
 
 RUNNERS_UP = 4
@@ -21,13 +21,14 @@ RUNNERS_UP = 4
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the step; equal layers in a row are one, `count` times."""
+    """A stretch of the step; equal layers in a row are one, `count` times. `layer`: what they are, where they are."""
 
     phase: str
     region: str
     first: int
     count: int
     events: list[Event]
+    layer: LayerSpec | None = None
 
     def moment(self, repetition: int, at: int) -> str:
         """In which repetition, and at the allocation of what."""
@@ -55,6 +56,8 @@ class StepMemory:
         implementation: the code that this is the schedule of.
         base: what is live before the step. step_peak: the most that is live in it, with everything.
         forward_peak_bytes, backward_peak_bytes: the highest totals of the two passes.
+        layer_peaks: by kind of layer, the highest total of their backward. elsewhere_peak_bytes: the highest
+            total of the two passes outside of it. optimizer_peak_bytes: the highest after them.
         runners_up: the next highest moments, one a segment.
     """
 
@@ -63,6 +66,9 @@ class StepMemory:
     step_peak: Peak
     forward_peak_bytes: int
     backward_peak_bytes: int
+    layer_peaks: Mapping[LayerSpec, int]
+    elsewhere_peak_bytes: int
+    optimizer_peak_bytes: int
     runners_up: tuple[Moment, ...]
 
 
@@ -74,6 +80,8 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
     best = base.total()
     moments: list[Moment] = []
     phases: Counter[str] = Counter()
+    in_layers: Counter[LayerSpec] = Counter()
+    elsewhere = after = 0
     at_peak = peak("before the step", base)
     for segment in segments:
         height, at = highest(segment.events)
@@ -84,6 +92,12 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
         name = segment.moment(repetition, at)
         moments.append(Moment(name, here))
         phases[segment.phase] = max(phases[segment.phase], here)
+        if segment.phase == BACKWARD and segment.layer is not None:
+            in_layers[segment.layer] = max(in_layers[segment.layer], here)
+        elif segment.phase in (FORWARD, BACKWARD):
+            elsewhere = max(elsewhere, here)
+        else:
+            after = max(after, here)
         if here > best:
             best = here
             at_peak = peak(name, _sum(live, one, repetition, live_after(segment.events[:at])))
@@ -96,6 +110,9 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
         step_peak=at_peak,
         forward_peak_bytes=phases[FORWARD],
         backward_peak_bytes=phases[BACKWARD],
+        layer_peaks=dict(in_layers),
+        elsewhere_peak_bytes=elsewhere,
+        optimizer_peak_bytes=max(after, total),
         runners_up=tuple(ranked[1 : 1 + RUNNERS_UP]),
     )
 
@@ -128,8 +145,11 @@ def _passes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetu
     layers = {scheduled.label: scheduled for scheduled in scheduled_layers(spec)}
     ends = [index for index, _, _ in t.marks[1:]] + [len(t.events)]
     for (start, phase, region), end in zip(t.marks, ends, strict=True):
-        first, count = (layers[region].first, layers[region].count) if region in layers else (0, 1)
-        yield Segment(phase, region, first, count, t.events[start:end])
+        events = t.events[start:end]
+        if (own := layers.get(region)) is not None:
+            yield Segment(phase, region, own.first, own.count, events, own.layer)
+        else:
+            yield Segment(phase, region, 0, 1, events)
 
 
 def _optimizer(spec: ModelSpec, setup: TrainingSetup) -> Iterator[Segment]:
