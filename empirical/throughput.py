@@ -36,6 +36,7 @@ MOST_RUNS = 50  # in a block
 STABLE_WITHIN = 0.05  # of each other: the last runs of a warm-up
 STABLE_RUNS = 3
 MOST_WARM_UPS = 20
+MOST_COMPILED = 256  # as many as torch keeps of one function by default, whatever its guards
 MATMUL_SIZES = {"cuda": (4096, 8192, 16384), "cpu": (512, 1024)}
 COPY_BYTES = {"cuda": 2**31, "cpu": 2**26}
 
@@ -112,8 +113,18 @@ def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:
         if case.routing == "balanced":
             _balance(layer)
         if case.is_compiled:
-            layer.compile(dynamic=False)
+            _compile(layer)
     return program
+
+
+def _compile(layer: nn.Module) -> None:
+    """By `torch.compile`. What layers of one class were compiled to is kept together, for 8 shapes by default, and a
+    ninth would run uncompiled without an error: there is room for more, and beyond that it is one."""
+    from torch._dynamo import config  # takes a second to import
+
+    config.recompile_limit = MOST_COMPILED
+    config.fail_on_recompile_limit_hit = True
+    layer.compile(dynamic=False)
 
 
 def randomize(module: nn.Module) -> None:

@@ -77,6 +77,19 @@ def test_checkpointing_recomputes_and_is_no_model_flop() -> None:
     assert counter.get_total_flops() > timed.model_flops() == case(DENSE, setup=FP32).model_flops()
 
 
+def test_the_last_of_many_compiled_cases_is_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one class torch keeps eight compilations by default, and after those would run uncompiled without an error."""
+    for name in ("recompile_limit", "fail_on_recompile_limit_hit"):  # put back when the test is over
+        monkeypatch.setattr(torch._dynamo.config, name, getattr(torch._dynamo.config, name))
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **how: real(module, backend="eager", **how))
+    for seq_len in range(4, 4 + torch._dynamo.config.recompile_limit + 1):
+        timed = case(DENSE, setup=replace(FP32, seq_len=seq_len), is_compiled=True)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        runner(build(timed, CPU), timed)()
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+
+
 @pytest.mark.parametrize(("config", "built_by"), [(MOE, "transformers"), (MOE, "ours"), (V3, "transformers")])
 def test_balanced_routing_gives_every_expert_as_many_tokens(config: ModelConfig, built_by: Any) -> None:
     timed = case(config, "forward", FP32, routing="balanced", built_by=built_by)
