@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -170,7 +171,10 @@ def _kernel(config: ModelConfig, device: torch.device) -> AttentionKernel:
 
 
 def _available_bytes(device: torch.device) -> int:
+    """What a whole step may take; what torch holds of earlier measurements is handed back first, or counts as taken."""
     if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
         free_bytes, _ = torch.cuda.mem_get_info(device)
         return int(FREE_SHARE * free_bytes)
     free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -138,6 +138,13 @@ def test_a_layer_that_cannot_run_is_an_answer_and_the_next_measurement_goes_on(m
     assert "cannot run: Expected inputs" in verify_text(Findings(memory={"m": rows}), load_hardware(), {})
 
 
+def test_what_torch_holds_of_earlier_measurements_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_back: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: handed_back.append(True))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000 if handed_back else 100, 2000))
+    assert memory_measured._available_bytes(torch.device("cuda")) == 900
+
+
 @pytest.mark.gpu
 def test_a_llama_7b_layer_s_memory_on_cuda() -> None:
     from tests.configurations import shipped
