@@ -107,6 +107,18 @@ def test_an_interrupted_run_tells_and_keeps_what_it_has(
     assert printed.err.endswith("trainmeter-verify: interrupted\n")
 
 
+def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory_measured, "measure_step", interrupted)
+    assert cli.verify(_arguments(config, tmp_path / "made.json", "--json")) == 130
+    rows = json.loads(capsys.readouterr().out)["memory"]
+    assert [row["quantity"] for row in rows] == ["forward_transient", "backward_peak"] * 2
+
+
 def test_what_could_not_be_written_is_refused_before_it_begins(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
