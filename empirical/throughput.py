@@ -12,6 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -51,14 +52,13 @@ def measure(case: Case, device: torch.device, conditions: Callable[[], dict[str,
     """Time one case. Memory or a kernel that the device lacks is a result, with no seconds.
 
     Args:
-        conditions: reads clocks and the like; called right after the last block, while the card is warm.
+        conditions: reads clocks and the like; called right after the last block, while the same runs go on.
     """
     seconds: tuple[float, ...] = ()
-    peak_bytes, error, found = None, "", {}
+    peak_bytes, error, found = None, "", dict[str, str]()
     try:
         with holding_attention(case):
-            seconds, peak_bytes = _measure(case, device)
-        found = conditions()
+            seconds, peak_bytes, found = _measure(case, device, conditions)
     except Exception as failure:  # whatever a library refuses on this device, the next case goes on
         error = refusal(case, failure)
     gc.collect()
@@ -74,13 +74,28 @@ def measure(case: Case, device: torch.device, conditions: Callable[[], dict[str,
     )
 
 
-def _measure(case: Case, device: torch.device) -> tuple[tuple[float, ...], int]:
+def _measure(
+    case: Case, device: torch.device, conditions: Callable[[], dict[str, str]]
+) -> tuple[tuple[float, ...], int, dict[str, str]]:
     program = build(case, device)
     allocator = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
     phases = {"forward": ["forward_transient"], "forward_backward": ["saved", "backward_peak"]}.get(case.part)
     bytes_by_phase = {phase.name: phase.peak_bytes for phase in allocator.measure(program).phases}
-    seconds = time_blocks(runner(program, case), device)
-    return seconds, max(bytes_by_phase[name] for name in phases or bytes_by_phase)
+    run = runner(program, case)
+    seconds = time_blocks(run, device)
+    found = _while_it_runs(conditions, run, device)
+    return seconds, max(bytes_by_phase[name] for name in phases or bytes_by_phase), found
+
+
+def _while_it_runs(
+    read: Callable[[], dict[str, str]], run: Callable[[], object], device: torch.device
+) -> dict[str, str]:
+    """What is read of a device at work: one that rests draws less, and has no reason left to slow down."""
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read)
+        while not reading.done():
+            seconds_of(run, device, 1)
+    return reading.result()
 
 
 def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -126,6 +127,19 @@ def test_what_does_not_fit_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fused_kernels_that_a_cpu_lacks_are_results(kernel: Any, built_by: Any) -> None:
     timed = case(DENSE, built_by=built_by, setup=replace(BF16, attention_kernel=kernel))
     assert measure(timed, CPU).error.startswith("does not run: ")
+
+
+def test_the_device_is_at_work_while_its_state_is_read() -> None:
+    """A driver's tool takes a while to start: it must not find a card that rests."""
+    ran = Event()
+
+    def read() -> dict[str, str]:
+        return {"was_running": str(ran.wait(timeout=30))}
+
+    assert throughput._while_it_runs(read, ran.set, CPU) == {"was_running": "True"}
+    reading = measure(case(DENSE), CPU, lambda: {"sm_clock": "1980 MHz"})
+    assert reading.conditions == {"sm_clock": "1980 MHz"}
+    assert len(reading.seconds) == 3
 
 
 def test_a_block_follows_only_on_settled_runs(monkeypatch: pytest.MonkeyPatch) -> None:
