@@ -18,7 +18,7 @@ from analytic.memory.peaks import Peak
 from analytic.memory.step import step_memory
 from analytic.spec import LayerRun
 from analytic.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
-from empirical.memory import Backend, CpuAllocator, CudaAllocator, MemoryMeasurement
+from empirical.memory import Backend, CpuAllocator, CudaAllocator, MemoryMeasurement, is_out_of_memory
 from empirical.programs import LayerProgram, StepProgram
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
@@ -88,7 +88,7 @@ def _tried(setup: TrainingSetup, measure: Callable[[], Iterable[MeasuredPeak]]) 
 
 def why(error: Exception) -> str:
     """An error as an answer, on one line."""
-    verdict = "does not fit" if isinstance(error, torch.OutOfMemoryError) else "cannot run"
+    verdict = "does not fit" if is_out_of_memory(error) else "cannot run"
     return f"{verdict}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 

@@ -27,7 +27,7 @@ from analytic.memory.step import step_memory
 from analytic.spec import LayerRun
 from analytic.training import AttentionKernel, Precision
 from empirical.build import our_layer
-from empirical.memory import CpuAllocator, CudaAllocator
+from empirical.memory import CpuAllocator, CudaAllocator, is_out_of_memory
 from empirical.names import OURS, names_of
 from empirical.programs import DTYPES, LayerProgram, StepProgram
 
@@ -257,7 +257,7 @@ def copy_ceiling(device: torch.device) -> Ceiling:
 def refusal(case: Case, failure: Exception) -> str:
     """Why a case has no seconds, on one line."""
     first = (str(failure).splitlines() or [type(failure).__name__])[0]
-    if not isinstance(failure, torch.OutOfMemoryError):
+    if not is_out_of_memory(failure):
         return f"does not run: {first}"
     return f"does not fit{_need(case)}: {first}"
 

@@ -122,6 +122,15 @@ def test_what_does_not_fit_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading.error == "does not fit, needs about 0.0 GiB: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
+def test_memory_that_does_not_suffice_is_known_by_what_a_library_says_of_it() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert throughput.refusal(case(DENSE), refused.value).startswith("does not fit: ")
+    cublas = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert throughput.refusal(case(DENSE), cublas).startswith("does not fit: CUDA error")
+    assert throughput.refusal(case(DENSE), RuntimeError("no kernel")) == "does not run: no kernel"
+
+
 @pytest.mark.parametrize("kernel", ["efficient", "cudnn"])
 @pytest.mark.parametrize("built_by", ["transformers", "ours"])
 def test_fused_kernels_that_a_cpu_lacks_are_results(kernel: Any, built_by: Any) -> None:
