@@ -58,9 +58,10 @@ class Shape:
 
 
 class _Step(NamedTuple):
-    """Seconds of a shape's own step on a stack; `note` tells where they are extrapolated from, if so."""
+    """Seconds of a shape's own step on a stack, when they were timed, and where they are extrapolated from, if so."""
 
     seconds: float
+    date: str
     note: str
     stack: Stack
 
@@ -110,7 +111,7 @@ class Calibrated:
         return Measured(
             value=shape.case(best.stack).model_flops(convention) / best.seconds / peak_flops_per_s,
             gpu=self.calibration.machine.device,
-            date=self.calibration.date,
+            date=best.date,
             num_gpus=1,
             kernel=str(best.stack),
             convention=convention,
@@ -122,7 +123,9 @@ class Calibrated:
         for stack in filter(shape.may_run_on, stacks(self.calibration)):
             steps = [r for r in self.calibration.readings if not r.error and _is_step_of(r.case, shape, stack)]
             if (told := _whole_step(steps, len(shape.config.spec.layers))) is not None:
-                found.append(_Step(*told, stack))
+                seconds, note = told
+                date = max(reading.time_utc for reading in steps)[:10]
+                found.append(_Step(seconds, date, note, stack))
         return found
 
     def _predicted(self, shape: Shape, peak_flops_per_s: float, convention: AttentionConvention) -> Predicted:
@@ -188,13 +191,18 @@ def _is_cut_of(cut: ModelSpec, spec: ModelSpec) -> bool:
 
 
 def _whole_step(steps: list[Reading], depth: int) -> tuple[float, str] | None:
-    """Seconds at full depth: timed, or a constant and so much a layer from two depths, which the note tells."""
+    """Seconds at full depth: timed, or a constant and so much a layer from two depths, which the note tells.
+
+    None where neither can be had, or where more layers took no longer: no time of a layer follows from that.
+    """
     by_depth = {len(r.case.layers): r.median_seconds for r in steps}
     if depth in by_depth:
         return by_depth[depth], ""
     if len(by_depth) < 2:
         return None
     (few, short), *_, (many, long) = sorted(by_depth.items())
+    if long <= short:
+        return None
     each = (long - short) / (many - few)
     note = f"; extrapolated from {few} layers in {short:.6f} s and {many} in {long:.6f} s to {depth}"
     return short + (depth - few) * each, note

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,6 +18,7 @@ from analytic.training import Precision, TrainingSetup
 
 MOST_BYTES = 10**15  # far above any device
 MOST_WORK = 10**18
+LEAST_SECONDS, MOST_SECONDS = 1e-9, 1e6  # of one run: below the tick of any clock, and days
 
 Item = TypeVar("Item")
 
@@ -89,7 +90,7 @@ def _reading(keys: Keys) -> Reading:
         case=_case(keys.section("case") or Keys({})),
         seconds=_seconds(keys, least=0 if error else 1),
         peak_bytes=peak,
-        time_utc=keys.text("time_utc"),
+        time_utc=_time(keys),
         conditions=_texts(keys, "conditions"),
         error=error,
     )
@@ -115,17 +116,31 @@ def _case(keys: Keys) -> Case:
 
 def _setup(keys: Keys) -> TrainingSetup:
     _exactly(keys, tuple(field.name for field in fields(TrainingSetup)))
-    for name in ("has_master_weights", "is_accumulating"):
+    for name in ("has_master_weights", "is_accumulating", "counts_kernel_bytes"):
         keys.flag(name, Derived(False, "required"))
     return TrainingSetup(**keys.config)
 
 
 def _seconds(keys: Keys, *, least: int) -> tuple[float, ...]:
     values = keys.config["seconds"]
-    is_good = type(values) is list and all(type(v) in (int, float) and 0 < v < math.inf for v in values)
+    is_good = type(values) is list and all(
+        type(v) in (int, float) and LEAST_SECONDS <= v <= MOST_SECONDS for v in values
+    )
     if not is_good or len(values) < least:
-        keys.reject("seconds", values, f"a list of {least} or more positive numbers")
+        keys.reject("seconds", values, f"a list of {least} or more numbers from {LEAST_SECONDS:g} to {MOST_SECONDS:g}")
     return tuple(map(float, values))
+
+
+def _time(keys: Keys) -> str:
+    """A moment as it is printed: its day is told with every measured figure."""
+    text = keys.text("time_utc")
+    try:
+        is_utc = datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        is_utc = False
+    if not is_utc:
+        keys.reject("time_utc", text, "a moment in UTC, such as 2026-01-02T03:04:05+00:00")
+    return text
 
 
 def _texts(keys: Keys, name: str) -> dict[str, str]:

@@ -54,8 +54,9 @@ class TrainingSetup:
             if type(value) is not int or not 1 <= value <= MAX_DIMENSION:
                 raise UsageError(f"{name} = {value!r}: expected an integer from 1 to {MAX_DIMENSION}")
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(map(str, allowed))}")
+            value = getattr(self, name)
+            if type(value) not in (int, str) or value not in allowed:  # 512.0 and True are equal to integers
+                raise UsageError(f"{name} = {value!r}: expected one of {', '.join(map(str, allowed))}")
         if self.precision == "fp32" and self.attention_kernel != "eager":
             raise UsageError(f"attention kernel {self.attention_kernel} takes fp16 and bf16: expected eager with fp32")
         if self.precision == "fp32" and self.has_master_weights:

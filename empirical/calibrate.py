@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from analytic.calibration import Calibration, Case, Machine
+from analytic.calibration import Calibration, Case, Ceiling, Machine
 from analytic.calibration_file import load_calibration
 from analytic.errors import FileError
 from analytic.files import write_json
 from empirical.machine import conditions
+from empirical.memory_measured import why
 from empirical.throughput import MATMUL_SIZES, copy_ceiling, matmul_ceiling, measure
 
 
@@ -34,6 +37,15 @@ def begin(path: Path, machine: Machine, *, is_resumed: bool) -> Calibration:
     return found
 
 
+def _if_it_runs(time: Callable[[], Ceiling]) -> list[Ceiling]:
+    """A ceiling; none, and a line on stderr, where memory does not suffice or the device has no such product."""
+    try:
+        return [time()]
+    except Exception as failure:  # whatever a library refuses on this device, the cases go on
+        print(f"a ceiling of the device: {why(failure)}", file=sys.stderr, flush=True)
+        return []
+
+
 def _told(machine: Machine) -> str:
     return ", ".join(f"{name} {version}" for name, version in machine.versions.items())
 
@@ -43,9 +55,10 @@ def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: tor
     todo, made = list(cases), begun
     have = {ceiling.precision for ceiling in made.ceilings if ceiling.kind == "matmul"}
     for precision in sorted({case.setup.precision for case in todo} - have):
-        products = [matmul_ceiling(precision, size, device) for size in MATMUL_SIZES[device.type]]
-        copies = [] if made.ceilings else [copy_ceiling(device)]
-        made = replace(made, ceilings=(*made.ceilings, *products, *copies))
+        products = [partial(matmul_ceiling, precision, size, device) for size in MATMUL_SIZES[device.type]]
+        copies = [] if made.ceilings else [partial(copy_ceiling, device)]
+        found = [ceiling for time in (*products, *copies) for ceiling in _if_it_runs(time)]
+        made = replace(made, ceilings=(*made.ceilings, *found))
         write_json(path, made.as_json())
         yield made
     done = [reading.case.as_json() for reading in made.readings]

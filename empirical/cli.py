@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from analytic import hf
 from analytic.calibration import Calibration, Case
 from analytic.commandline import Parser, number_up_to, positive_integer, run
-from analytic.errors import UsageError
+from analytic.errors import PlannerError, UsageError
 from analytic.files import model_config_paths
 from analytic.hardware import load_hardware
 from analytic.machine_plan import CPU_FAMILY, CUDA_FAMILY, MachinePlan, machine_plan
@@ -42,7 +42,7 @@ MOST_MINUTES = 7 * 24 * 60
 
 @dataclass
 class Findings:
-    """What was found so far: an interrupted run tells this much.
+    """What was found so far: a run that is interrupted, or cannot go on, tells this much.
 
     Attributes:
         memory: peaks of a layer and, where it fits, of a whole step, by model; measured on the device.
@@ -84,14 +84,12 @@ def _verify(argv: Sequence[str] | None) -> int:
     found = Findings()
     if device is not None:
         found.calibration = _begun(args.calibration_out, device)
-    was_interrupted = False
     try:
         _find(found, jobs, device, args)
-    except KeyboardInterrupt:
-        was_interrupted = True
+    except (KeyboardInterrupt, PlannerError):  # minutes of measurements are printed first
+        _print(found, is_json=args.json)
+        raise
     _print(found, is_json=args.json)
-    if was_interrupted:
-        raise KeyboardInterrupt
     return 1 if found.failed else 0
 
 
@@ -155,12 +153,17 @@ def _find(found: Findings, jobs: Sequence[Job], device: torch.device | None, arg
             progress.update(task, advance=1, description=name)
 
         found.checks = verify_all(jobs, args.jobs or default_workers(len(jobs)), finished)
-        if len({check.model for check in found.checks}) < len({config.name for config, _ in jobs}):
-            raise KeyboardInterrupt
+        _refuse_fewer(found.checks, jobs)
         if device is not None:
             _measure(found, jobs, device, args, progress)
             if args.train is not None:
                 _train(found, device, args.train, progress)
+
+
+def _refuse_fewer(checks: Sequence[Check], jobs: Sequence[Job]) -> None:
+    """Raise the KeyboardInterrupt that ended `verify_all` before all models were done."""
+    if len({check.model for check in checks}) < len({config.name for config, _ in jobs}):
+        raise KeyboardInterrupt
 
 
 def _measure(
@@ -175,7 +178,11 @@ def _measure(
     measured = jobs if args.configs or device.type == "cuda" else ()
     task = progress.add_task(f"memory on {device.type}", total=len(measured))
     for config, seq_len in measured:
-        found.memory[config.name] = list(measured_memory(config, seq_len, device))
+        rows: list[MeasuredPeak] = []
+        for row in measured_memory(config, seq_len, device):
+            rows.append(row)
+            found.memory[config.name] = rows  # each as it is measured: an interrupt leaves those before it
+        found.memory[config.name] = rows
         progress.update(task, advance=1, description=f"{config.name}: memory on {device.type}")
     assert found.calibration is not None
     cases = _cases(jobs if args.configs else (), device, found.calibration.machine.memory_bytes)
@@ -207,7 +214,10 @@ def _train(found: Findings, device: torch.device, minutes: float, progress: Prog
     law = load_law(DEFAULT_LAW)
     found.planned = machine_plan(found.calibration, minutes, family, law, load_hardware())
     case = found.planned.case
-    found.checks += verify_all([(case.config, case.setup.seq_len)], 1, lambda _: None)
+    jobs = [(case.config, case.setup.seq_len)]
+    proven = verify_all(jobs, 1, lambda _: None)
+    found.checks += proven
+    _refuse_fewer(proven, jobs)
     progress.update(task, description=f"training, on {device.type}", total=60 * minutes)
 
     def heard(steps: int, seconds: float) -> None:

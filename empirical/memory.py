@@ -23,6 +23,15 @@ from empirical.tracker import StorageTracker, TrackedEvent, TrackedPeak
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would log every start on stderr
 
 
+# what cuBLAS and torch's CPU allocator say of memory that does not suffice, in errors of no type of their own
+_OUT_OF_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator: can't allocate memory")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is memory that does not suffice."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
+
+
 class Program(Protocol):
     """What can be measured: phases that follow each other, and what exists before them."""
 

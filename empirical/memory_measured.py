@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from analytic.memory.peaks import Peak
 from analytic.memory.step import step_memory
 from analytic.spec import LayerRun
 from analytic.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
-from empirical.memory import Backend, CpuAllocator, CudaAllocator, MemoryMeasurement
+from empirical.memory import Backend, CpuAllocator, CudaAllocator, MemoryMeasurement, is_out_of_memory
 from empirical.programs import LayerProgram, StepProgram
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
@@ -87,7 +88,7 @@ def _tried(setup: TrainingSetup, measure: Callable[[], Iterable[MeasuredPeak]]) 
 
 def why(error: Exception) -> str:
     """An error as an answer, on one line."""
-    verdict = "does not fit" if isinstance(error, torch.OutOfMemoryError) else "cannot run"
+    verdict = "does not fit" if is_out_of_memory(error) else "cannot run"
     return f"{verdict}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
@@ -170,7 +171,10 @@ def _kernel(config: ModelConfig, device: torch.device) -> AttentionKernel:
 
 
 def _available_bytes(device: torch.device) -> int:
+    """What a whole step may take; what torch holds of earlier measurements is handed back first, or counts as taken."""
     if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
         free_bytes, _ = torch.cuda.mem_get_info(device)
         return int(FREE_SHARE * free_bytes)
     free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -110,13 +110,14 @@ def _planned(planned: MachinePlan) -> Iterator[str]:
 
 def _against(planned: MachinePlan, trained: Trained) -> Iterator[str]:
     """What was planned beside what its training came to."""
-    if trained.error:
+    if trained.error and not trained.steps:
         yield f"not trained: {trained.error}"
         return
     plan, flops_per_s = planned.plan, trained.flops_per_s
     peak = plan.option.gpu.peak(planned.case.setup.precision)
-    interrupted = ", interrupted" if trained.was_interrupted else ""
-    yield f"trained {trained.steps:,} steps on synthetic tokens{interrupted}"
+    ended = ", interrupted" if trained.was_interrupted else ""
+    ended += f", ended by an error: {trained.error}" if trained.error else ""
+    yield f"trained {trained.steps:,} steps on synthetic tokens{ended}"
     yield from table(
         [
             ("planned against actual", "planned", "actual", "difference"),

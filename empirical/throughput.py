@@ -12,6 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +27,7 @@ from analytic.memory.step import step_memory
 from analytic.spec import LayerRun
 from analytic.training import AttentionKernel, Precision
 from empirical.build import our_layer
-from empirical.memory import CpuAllocator, CudaAllocator
+from empirical.memory import CpuAllocator, CudaAllocator, is_out_of_memory
 from empirical.names import OURS, names_of
 from empirical.programs import DTYPES, LayerProgram, StepProgram
 
@@ -36,6 +37,7 @@ MOST_RUNS = 50  # in a block
 STABLE_WITHIN = 0.05  # of each other: the last runs of a warm-up
 STABLE_RUNS = 3
 MOST_WARM_UPS = 20
+MOST_COMPILED = 256  # as many as torch keeps of one function by default, whatever its guards
 MATMUL_SIZES = {"cuda": (4096, 8192, 16384), "cpu": (512, 1024)}
 COPY_BYTES = {"cuda": 2**31, "cpu": 2**26}
 
@@ -50,14 +52,13 @@ def measure(case: Case, device: torch.device, conditions: Callable[[], dict[str,
     """Time one case. Memory or a kernel that the device lacks is a result, with no seconds.
 
     Args:
-        conditions: reads clocks and the like; called right after the last block, while the card is warm.
+        conditions: reads clocks and the like; called right after the last block, while the same runs go on.
     """
     seconds: tuple[float, ...] = ()
-    peak_bytes, error, found = None, "", {}
+    peak_bytes, error, found = None, "", dict[str, str]()
     try:
         with holding_attention(case):
-            seconds, peak_bytes = _measure(case, device)
-        found = conditions()
+            seconds, peak_bytes, found = _measure(case, device, conditions)
     except Exception as failure:  # whatever a library refuses on this device, the next case goes on
         error = refusal(case, failure)
     gc.collect()
@@ -73,13 +74,28 @@ def measure(case: Case, device: torch.device, conditions: Callable[[], dict[str,
     )
 
 
-def _measure(case: Case, device: torch.device) -> tuple[tuple[float, ...], int]:
+def _measure(
+    case: Case, device: torch.device, conditions: Callable[[], dict[str, str]]
+) -> tuple[tuple[float, ...], int, dict[str, str]]:
     program = build(case, device)
     allocator = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
     phases = {"forward": ["forward_transient"], "forward_backward": ["saved", "backward_peak"]}.get(case.part)
     bytes_by_phase = {phase.name: phase.peak_bytes for phase in allocator.measure(program).phases}
-    seconds = time_blocks(runner(program, case), device)
-    return seconds, max(bytes_by_phase[name] for name in phases or bytes_by_phase)
+    run = runner(program, case)
+    seconds = time_blocks(run, device)
+    found = _while_it_runs(conditions, run, device)
+    return seconds, max(bytes_by_phase[name] for name in phases or bytes_by_phase), found
+
+
+def _while_it_runs(
+    read: Callable[[], dict[str, str]], run: Callable[[], object], device: torch.device
+) -> dict[str, str]:
+    """What is read of a device at work: one that rests draws less, and has no reason left to slow down."""
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read)
+        while not reading.done():
+            seconds_of(run, device, 1)
+    return reading.result()
 
 
 def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:
@@ -112,8 +128,18 @@ def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:
         if case.routing == "balanced":
             _balance(layer)
         if case.is_compiled:
-            layer.compile(dynamic=False)
+            _compile(layer)
     return program
+
+
+def _compile(layer: nn.Module) -> None:
+    """By `torch.compile`. What layers of one class were compiled to is kept together, for 8 shapes by default, and a
+    ninth would run uncompiled without an error: there is room for more, and beyond that it is one."""
+    from torch._dynamo import config  # takes a second to import
+
+    config.recompile_limit = MOST_COMPILED
+    config.fail_on_recompile_limit_hit = True
+    layer.compile(dynamic=False)
 
 
 def randomize(module: nn.Module) -> None:
@@ -231,7 +257,7 @@ def copy_ceiling(device: torch.device) -> Ceiling:
 def refusal(case: Case, failure: Exception) -> str:
     """Why a case has no seconds, on one line."""
     first = (str(failure).splitlines() or [type(failure).__name__])[0]
-    if not isinstance(failure, torch.OutOfMemoryError):
+    if not is_out_of_memory(failure):
         return f"does not run: {first}"
     return f"does not fit{_need(case)}: {first}"
 

@@ -31,7 +31,7 @@ class Trained:
         steps, seconds: of whole blocks of steps; the first steps, which are cold, came before them.
         peak_bytes: of one of those first steps, with all that was live before it, in bytes requested.
         energy_joules: of the card over the blocks; None where it cannot be read.
-        error: why there are no steps, such as memory that does not suffice.
+        error: what ended it, such as memory that does not suffice; before the first step, or after some.
     """
 
     case: Case
@@ -88,8 +88,9 @@ def train(case: Case, device: torch.device, seconds: float, heard: Callable[[int
                 _train(program, device, seconds, blocks, heard)
             except KeyboardInterrupt:
                 was_interrupted = True
-            after = energy_joules(device)
-            energy = None if before is None or after is None else after - before
+            finally:
+                after = energy_joules(device)
+                energy = None if before is None or after is None else after - before
     except Exception as failure:  # whatever a library refuses on this device is the run's result
         error = refusal(case, failure)
     return Trained(

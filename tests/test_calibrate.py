@@ -17,7 +17,7 @@ from analytic.calibration_file import load_calibration
 from analytic.errors import FileError, UsageError
 from analytic.files import configs_dir
 from analytic.training import TrainingSetup
-from empirical import calibrate_cli, machine, throughput
+from empirical import calibrate, calibrate_cli, machine, throughput
 from empirical.calibrate import begin
 from empirical.cases import cut, default_cases, layer_cases, setup_for, step_cases
 from empirical.machine import conditions, this_machine, warnings_of
@@ -77,6 +77,22 @@ def test_the_bad_are_refused(config: Path, tmp_path: Path, capsys: pytest.Captur
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_a_ceiling_that_does_not_run_is_told_and_the_cases_go_on(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nand more")
+
+    monkeypatch.setattr(calibrate, "matmul_ceiling", full)
+    monkeypatch.setattr(throughput, "build", full)
+    out = tmp_path / "c.json"
+    assert calibrate_cli.calibrate(_arguments(config, out)) == 0
+    assert {ceiling.kind for ceiling in load_calibration(out).ceilings} == {"copy"}
+    assert len(load_calibration(out).readings) == 10
+    error = capsys.readouterr().err
+    assert error.count("a ceiling of the device: does not fit: CUDA out of memory.\n") == 4  # 2 sizes, 2 precisions
 
 
 def test_other_versions_are_not_gone_on_with(tmp_path: Path) -> None:

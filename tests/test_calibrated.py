@@ -60,6 +60,19 @@ def test_two_depths_are_extrapolated_and_both_told() -> None:
     assert "extrapolated from 2 layers in 1.000000 s and 4 in 1.500000 s to 5" in found.origin
 
 
+def test_two_depths_of_which_the_deeper_was_no_slower_tell_no_time_of_a_layer() -> None:
+    """Four layers in less than two would make five take less than nothing."""
+    readings = from_readings(step(2), step(4, seconds=0.3))
+    assert isinstance(Calibrated(readings).mfu(OWN, PEAK, "full"), Predicted)
+
+
+def test_what_is_measured_has_the_day_of_its_own_reading() -> None:
+    later = replace(explained(case(llama(2048), "forward")), time_utc="2026-05-06T07:08:09+00:00")
+    found = Calibrated(from_readings(step(5, seconds=3.0), later)).mfu(OWN, PEAK, "full")
+    assert isinstance(found, Measured)
+    assert found.date == "2026-01-02"
+
+
 @pytest.mark.parametrize(
     "other",
     [

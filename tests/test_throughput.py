@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -77,6 +78,19 @@ def test_checkpointing_recomputes_and_is_no_model_flop() -> None:
     assert counter.get_total_flops() > timed.model_flops() == case(DENSE, setup=FP32).model_flops()
 
 
+def test_the_last_of_many_compiled_cases_is_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one class torch keeps eight compilations by default, and after those would run uncompiled without an error."""
+    for name in ("recompile_limit", "fail_on_recompile_limit_hit"):  # put back when the test is over
+        monkeypatch.setattr(torch._dynamo.config, name, getattr(torch._dynamo.config, name))
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **how: real(module, backend="eager", **how))
+    for seq_len in range(4, 4 + torch._dynamo.config.recompile_limit + 1):
+        timed = case(DENSE, setup=replace(FP32, seq_len=seq_len), is_compiled=True)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        runner(build(timed, CPU), timed)()
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+
+
 @pytest.mark.parametrize(("config", "built_by"), [(MOE, "transformers"), (MOE, "ours"), (V3, "transformers")])
 def test_balanced_routing_gives_every_expert_as_many_tokens(config: ModelConfig, built_by: Any) -> None:
     timed = case(config, "forward", FP32, routing="balanced", built_by=built_by)
@@ -108,11 +122,33 @@ def test_what_does_not_fit_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading.error == "does not fit, needs about 0.0 GiB: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
+def test_memory_that_does_not_suffice_is_known_by_what_a_library_says_of_it() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert throughput.refusal(case(DENSE), refused.value).startswith("does not fit: ")
+    cublas = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert throughput.refusal(case(DENSE), cublas).startswith("does not fit: CUDA error")
+    assert throughput.refusal(case(DENSE), RuntimeError("no kernel")) == "does not run: no kernel"
+
+
 @pytest.mark.parametrize("kernel", ["efficient", "cudnn"])
 @pytest.mark.parametrize("built_by", ["transformers", "ours"])
 def test_fused_kernels_that_a_cpu_lacks_are_results(kernel: Any, built_by: Any) -> None:
     timed = case(DENSE, built_by=built_by, setup=replace(BF16, attention_kernel=kernel))
     assert measure(timed, CPU).error.startswith("does not run: ")
+
+
+def test_the_device_is_at_work_while_its_state_is_read() -> None:
+    """A driver's tool takes a while to start: it must not find a card that rests."""
+    ran = Event()
+
+    def read() -> dict[str, str]:
+        return {"was_running": str(ran.wait(timeout=30))}
+
+    assert throughput._while_it_runs(read, ran.set, CPU) == {"was_running": "True"}
+    reading = measure(case(DENSE), CPU, lambda: {"sm_clock": "1980 MHz"})
+    assert reading.conditions == {"sm_clock": "1980 MHz"}
+    assert len(reading.seconds) == 3
 
 
 def test_a_block_follows_only_on_settled_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from analytic.errors import UsageError
 from analytic.hardware import load_hardware
 from analytic.machine_plan import CPU_FAMILY, machine_plan
 from analytic.scaling import load_law
@@ -20,6 +21,7 @@ from empirical.cli import Findings
 from empirical.programs import StepProgram
 from empirical.report import verify_text
 from empirical.throughput import build
+from empirical.verify import verify_all
 from tests.calibration_cases import BF16, FP32, LLAMA, calibration, case
 from tests.configurations import parsed
 
@@ -120,6 +122,19 @@ def test_what_does_not_fit_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (trained.steps, trained.tokens_per_s, trained.step_seconds, trained.flops_per_s) == (0, None, None, None)
 
 
+def test_an_error_after_some_steps_leaves_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([100.0, 350.0])
+    monkeypatch.setattr(train, "energy_joules", lambda _: next(readings))
+
+    def heard(steps: int, seconds: float) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    trained = train.train(STEP, CPU, 3600, heard)
+    assert (trained.steps, trained.energy_joules) == (1, 250.0)
+    assert trained.error.endswith("CUDA out of memory.")
+    assert not trained.was_interrupted
+
+
 def nvml(energy: int | None) -> SimpleNamespace:
     """As nvml.h has it; `energy` None is a card that has no such counter."""
 
@@ -183,6 +198,33 @@ def test_an_interrupted_verify_prints_what_was_trained(
     assert printed.err.endswith("trainmeter-verify: interrupted\n")
 
 
+def test_a_plan_that_cannot_be_made_leaves_what_was_measured(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UsageError("minutes = 1e-09: not enough for one token")
+
+    monkeypatch.setattr(cli, "machine_plan", refuse)
+    assert cli.verify([*arguments, "--train", "1", "--json"]) == 2
+    printed = capsys.readouterr()
+    facts = json.loads(printed.out)
+    assert len(facts["calibration"]["readings"]) == 5
+    assert facts["passed"] > 0
+    assert printed.err.endswith("trainmeter-verify: minutes = 1e-09: not enough for one token\n")
+
+
+def test_an_interrupt_while_the_plan_is_proven_ends_it(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def proven(jobs: Any, *more: Any) -> Any:
+        return [] if jobs[0][0].name == "plan" else verify_all(jobs, *more)
+
+    monkeypatch.setattr(cli, "verify_all", proven)
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("it trains"))
+    assert cli.verify([*arguments, "--train", "60"]) == 130
+    assert "a plan for this machine" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "x", "1e9"])
 def test_no_such_minutes(minutes: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.verify([*arguments, f"--train={minutes}"]) == 2
@@ -215,6 +257,9 @@ def test_the_text_puts_both_beside_each_other() -> None:
     assert rows["tokens"][1] == "1,280"
     assert rows["energy, J; planned: at the board's TDP"] == ["unknown", "unreadable", "-"]
     failed = replace(trained, error="does not fit: of memory")
-    assert "not trained: does not fit: of memory" in verify_text(
-        Findings(planned=plan, trained=failed), load_hardware(), {}
-    )
+    text = verify_text(Findings(planned=plan, trained=failed), load_hardware(), {})
+    assert "trained 10 steps on synthetic tokens, ended by an error: does not fit: of memory" in text
+    assert "tokens per second" in text
+    never = replace(failed, steps=0, seconds=0.0)
+    text = verify_text(Findings(planned=plan, trained=never), load_hardware(), {})
+    assert "not trained: does not fit: of memory" in text

@@ -107,6 +107,18 @@ def test_an_interrupted_run_tells_and_keeps_what_it_has(
     assert printed.err.endswith("trainmeter-verify: interrupted\n")
 
 
+def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory_measured, "measure_step", interrupted)
+    assert cli.verify(_arguments(config, tmp_path / "made.json", "--json")) == 130
+    rows = json.loads(capsys.readouterr().out)["memory"]
+    assert [row["quantity"] for row in rows] == ["forward_transient", "backward_peak"] * 2
+
+
 def test_what_could_not_be_written_is_refused_before_it_begins(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +148,13 @@ def test_a_layer_that_cannot_run_is_an_answer_and_the_next_measurement_goes_on(m
     assert len(refused) == 2  # one for each precision
     assert len(rows) == 2 + 2 * 3  # beside them our layer twice and the whole step
     assert "cannot run: Expected inputs" in verify_text(Findings(memory={"m": rows}), load_hardware(), {})
+
+
+def test_what_torch_holds_of_earlier_measurements_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_back: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: handed_back.append(True))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000 if handed_back else 100, 2000))
+    assert memory_measured._available_bytes(torch.device("cuda")) == 900
 
 
 @pytest.mark.gpu
