@@ -111,6 +111,7 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
 
 
 _SUPPORTED = sorted((*FAMILIES, *SAME_WEIGHTS_AS))
+_MAXIMUM_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _MTP_KEYS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 
 
@@ -148,12 +149,12 @@ def _with_nested_defaults(keys: Keys, family: Family) -> Keys:
 
 
 def _default_seq_len(keys: Keys, spec: ModelSpec) -> tuple[int, str]:
-    """`max_sequence_length` if stated, else the smaller of the maximum position and 4,096."""
+    """`max_sequence_length` if stated, else the smaller of the maximum position, under any name, and 4,096."""
     if spec.num_positions:
         return min(spec.num_positions, ASSUMED_SEQ_LEN), "learned positions, at most 4096"
     if keys.config.get("max_sequence_length") is not None:
         return keys.integer("max_sequence_length"), "max_sequence_length"
-    if keys.config.get("max_position_embeddings") is not None:
-        stated = keys.integer("max_position_embeddings")
-        return min(stated, ASSUMED_SEQ_LEN), "max_position_embeddings, at most 4096"
+    for key in _MAXIMUM_KEYS:
+        if keys.config.get(key) is not None:
+            return min(keys.integer(key), ASSUMED_SEQ_LEN), f"{key}, at most 4096"
     return ASSUMED_SEQ_LEN, "assumed: the config states no maximum"
