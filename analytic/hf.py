@@ -15,7 +15,7 @@ from analytic.families import FAMILIES, SAME_WEIGHTS_AS, Family
 from analytic.files import read_json_object
 from analytic.keys import Derived, Keys
 from analytic.params import model_params
-from analytic.spec import ModelSpec, Numerics
+from analytic.spec import MAX_LAYERS, ModelSpec, Numerics
 
 MAX_PARAMETERS = 10**15  # a thousand times the largest model published
 ASSUMED_SEQ_LEN = 4096
@@ -91,7 +91,7 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
     notes += [
         f"{key} = {keys.config[key]}: multi-token-prediction layers of {read_as} are not counted"
         for key in _MTP_KEYS
-        if keys.config.get(key) and not spec.mtp_layers
+        if keys.config.get(key) is not None and keys.integer(key, least=0, most=MAX_LAYERS) and not spec.mtp_layers
     ]
     seq_len, source = _default_seq_len(keys, spec)
     return ModelConfig(
