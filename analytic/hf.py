@@ -79,8 +79,9 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         raise UnsupportedModelError(f"model_type = {model_type!r}: expected one of {', '.join(_SUPPORTED)}")
     if stated != read_as:
         notes.append(f"model_type {stated} read as {read_as}, whose class holds the same weights")
-    family, raw = FAMILIES[read_as], keys.config
+    family = FAMILIES[read_as]
     keys = _spelled(keys, family)
+    raw = keys.config
     if stated != model_type:
         keys = _with_nested_defaults(keys, family)
     keys.require(family.required, read_as)

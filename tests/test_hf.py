@@ -269,6 +269,8 @@ def test_rope_is_read_from_either_spelling() -> None:
     old = parsed(LLAMA | {"rope_theta": 5e5, "rope_scaling": {"type": "yarn", "factor": 4.0}}).numerics
     new = parsed(LLAMA | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "yarn", "factor": 4.0}}).numerics
     assert (old.rope_theta, old.rope_type) == (new.rope_theta, new.rope_type) == (5e5, "yarn")
+    earlier = parsed(DENSE | {"model_type": "phi3", "rope_scaling": {"type": "su"}})
+    assert earlier.numerics.rope_type == "longrope"  # as Microsoft's first files of 128,000 tokens spell it
 
 
 def test_the_default_sequence_length_says_where_it_is_from() -> None:
