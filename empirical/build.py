@@ -88,6 +88,8 @@ def transformers_config(config: ModelConfig, overrides: Mapping[str, Any] | None
         unread += ["rope_scaling", "rope_parameters"]
     for key in unread:
         keys.pop(key, None)
+    if (scaling := keys.get("rope_scaling")) and "type" in scaling:  # the family's own spelling of it may be older
+        keys["rope_scaling"] = {**scaling, "type": config.numerics.rope_type}
     built: PreTrainedConfig = CONFIG_MAPPING[config.read_as].from_dict(keys)
     return built
 

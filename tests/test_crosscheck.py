@@ -108,7 +108,11 @@ DOTS1 = {
     [
         PHIMOE | {"rope_scaling": ROTARY["longrope"] | MSCALES},
         DOTS1 | {"n_group": None, "topk_group": None},
-        {"model_type": "phi3", "rope_scaling": ROTARY["longrope"] | {"type": "su"}, "pad_token_id": None},
+        {
+            "model_type": "phi3",
+            "rope_scaling": {"type": "su", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
+            "pad_token_id": None,
+        },
     ],
 )
 def test_how_published_files_scale_rotary_embeddings_and_leave_out_groups_changes_no_count(
