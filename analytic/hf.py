@@ -15,7 +15,7 @@ from analytic.families import FAMILIES, SAME_WEIGHTS_AS, Family
 from analytic.files import read_json_object
 from analytic.keys import Derived, Keys
 from analytic.params import model_params
-from analytic.spec import ModelSpec, Numerics
+from analytic.spec import MAX_LAYERS, ModelSpec, Numerics
 
 MAX_PARAMETERS = 10**15  # a thousand times the largest model published
 ASSUMED_SEQ_LEN = 4096
@@ -79,8 +79,9 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         raise UnsupportedModelError(f"model_type = {model_type!r}: expected one of {', '.join(_SUPPORTED)}")
     if stated != read_as:
         notes.append(f"model_type {stated} read as {read_as}, whose class holds the same weights")
-    family, raw = FAMILIES[read_as], keys.config
+    family = FAMILIES[read_as]
     keys = _spelled(keys, family)
+    raw = keys.config
     if stated != model_type:
         keys = _with_nested_defaults(keys, family)
     keys.require(family.required, read_as)
@@ -91,7 +92,7 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
     notes += [
         f"{key} = {keys.config[key]}: multi-token-prediction layers of {read_as} are not counted"
         for key in _MTP_KEYS
-        if keys.config.get(key) and not spec.mtp_layers
+        if keys.config.get(key) is not None and keys.integer(key, least=0, most=MAX_LAYERS) and not spec.mtp_layers
     ]
     seq_len, source = _default_seq_len(keys, spec)
     return ModelConfig(
@@ -111,6 +112,7 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
 
 
 _SUPPORTED = sorted((*FAMILIES, *SAME_WEIGHTS_AS))
+_MAXIMUM_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _MTP_KEYS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 
 
@@ -148,12 +150,12 @@ def _with_nested_defaults(keys: Keys, family: Family) -> Keys:
 
 
 def _default_seq_len(keys: Keys, spec: ModelSpec) -> tuple[int, str]:
-    """`max_sequence_length` if stated, else the smaller of the maximum position and 4,096."""
+    """`max_sequence_length` if stated, else the smaller of the maximum position, under any name, and 4,096."""
     if spec.num_positions:
         return min(spec.num_positions, ASSUMED_SEQ_LEN), "learned positions, at most 4096"
     if keys.config.get("max_sequence_length") is not None:
         return keys.integer("max_sequence_length"), "max_sequence_length"
-    if keys.config.get("max_position_embeddings") is not None:
-        stated = keys.integer("max_position_embeddings")
-        return min(stated, ASSUMED_SEQ_LEN), "max_position_embeddings, at most 4096"
+    for key in _MAXIMUM_KEYS:
+        if keys.config.get(key) is not None:
+            return min(keys.integer(key), ASSUMED_SEQ_LEN), f"{key}, at most 4096"
     return ASSUMED_SEQ_LEN, "assumed: the config states no maximum"

@@ -79,14 +79,17 @@ def our_layer(
 def transformers_config(config: ModelConfig, overrides: Mapping[str, Any] | None = None) -> PreTrainedConfig:
     """The family's own configuration object, from the file's keys. Nothing is fetched and no code is run.
 
-    Dynamic rotary scaling is left out: it changes no count.
+    Left out, as they change no count: rotary scaling that reads the positions' values, which meta tensors do not
+    have, and nulls of group-limited routing, which some files state and no class runs with.
     """
     keys = {**config.raw, **(overrides or {})}
-    unread = ["model_type", "auto_map"]
-    if config.numerics.rope_type == "dynamic":  # it reads the positions' values, which meta tensors do not have
+    unread = ["model_type", "auto_map", *(key for key in ("n_group", "topk_group") if keys.get(key) is None)]
+    if config.numerics.rope_type == "dynamic" or config.read_as == "phimoe":
         unread += ["rope_scaling", "rope_parameters"]
     for key in unread:
         keys.pop(key, None)
+    if (scaling := keys.get("rope_scaling")) and "type" in scaling:  # the family's own spelling of it may be older
+        keys["rope_scaling"] = {**scaling, "type": config.numerics.rope_type}
     built: PreTrainedConfig = CONFIG_MAPPING[config.read_as].from_dict(keys)
     return built
 

@@ -91,6 +91,36 @@ def test_rotary_scaling_changes_no_count(kind: str) -> None:
     assert failures(verify(config, SEQ_LEN)) == []
 
 
+PHIMOE = {"model_type": "phimoe", "num_local_experts": 4, "num_experts_per_tok": 2}
+MSCALES = {"short_mscale": 1.2, "long_mscale": 1.2}
+DOTS1 = {
+    "model_type": "dots1",
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 24,
+    "first_k_dense_replace": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PHIMOE | {"rope_scaling": ROTARY["longrope"] | MSCALES},
+        DOTS1 | {"n_group": None, "topk_group": None},
+        {
+            "model_type": "phi3",
+            "rope_scaling": {"type": "su", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
+            "pad_token_id": None,
+        },
+    ],
+)
+def test_how_published_files_scale_rotary_embeddings_and_leave_out_groups_changes_no_count(
+    options: dict[str, Any],
+) -> None:
+    assert failures(verify(parsed(DENSE | options), SEQ_LEN)) == []
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -69,6 +69,8 @@ BAD_KEYS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LLAMA, {"rope_scaling": {"rope_type": "nonsense"}}, "rope_type = 'nonsense': expected one of default"),
     (GPT2, {"activation_function": "nonsense"}, "activation_function = 'nonsense': expected one of gelu"),
     (LLAMA, {"max_position_embeddings": "4k"}, "max_position_embeddings = '4k': expected an integer"),
+    (LLAMA, {"num_nextn_predict_layers": "one"}, "num_nextn_predict_layers = 'one': expected an integer from 0"),
+    (LLAMA, {"num_mtp_modules": -1}, "num_mtp_modules = -1: expected an integer from 0"),
     (LLAMA, {"model_type": "bert"}, "model_type = 'bert': expected one of"),
     (LLAMA, {"model_type": 7}, "model_type = 7: expected a string"),
     (LLAMA, {"model_type": None}, "model_type = null: expected a string"),
@@ -267,6 +269,8 @@ def test_rope_is_read_from_either_spelling() -> None:
     old = parsed(LLAMA | {"rope_theta": 5e5, "rope_scaling": {"type": "yarn", "factor": 4.0}}).numerics
     new = parsed(LLAMA | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "yarn", "factor": 4.0}}).numerics
     assert (old.rope_theta, old.rope_type) == (new.rope_theta, new.rope_type) == (5e5, "yarn")
+    earlier = parsed(DENSE | {"model_type": "phi3", "rope_scaling": {"type": "su"}})
+    assert earlier.numerics.rope_type == "longrope"  # as Microsoft's first files of 128,000 tokens spell it
 
 
 def test_the_default_sequence_length_says_where_it_is_from() -> None:
@@ -280,3 +284,6 @@ def test_the_default_sequence_length_says_where_it_is_from() -> None:
     without = {k: v for k, v in LLAMA.items() if k != "max_position_embeddings"}
     assert default(without) == (4096, "assumed: the config states no maximum")
     assert default(GPT2)[0] == 32
+    assert default({**GPT2, "model_type": "gptj", "rotary_dim": 4}) == (32, "n_positions, at most 4096")
+    assert default({**COMPLETE["mpt"], "max_seq_len": 2048}) == (2048, "max_seq_len, at most 4096")
+    assert default({**COMPLETE["bloom"], "seq_length": 2048}) == (2048, "seq_length, at most 4096")

@@ -280,7 +280,11 @@ FAMILIES: Mapping[str, Family] = {
         "HunYuanMoEV1ForCausalLM",
         (*GROUPED, "head_dim", "num_experts", "moe_topk"),
         _hunyuan_v1_moe,
-        aliases={"num_local_experts": "num_experts", "num_experts_per_tok": "moe_topk"},
+        aliases={
+            "attention_head_dim": "head_dim",
+            "num_local_experts": "num_experts",
+            "num_experts_per_tok": "moe_topk",
+        },
     ),
     "minimax_m2": Family("MiniMaxM2ForCausalLM", (*GROUPED, *_LOCAL), _minimax_m2, aliases=_NUM_EXPERTS),
     "mixtral": Family("MixtralForCausalLM", (*GROUPED, *_LOCAL), _mixtral, aliases=_NUM_EXPERTS),

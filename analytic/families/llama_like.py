@@ -91,7 +91,7 @@ def _phi3(keys: Keys) -> Described:
         windows=windows(keys, sliding_window(keys, None, where=where)),
         residual_dropout=dropout(keys, "resid_pdrop", 0.0),
     )
-    return decoder(keys, layers), numerics(keys, where=where, eps=1e-5)
+    return decoder(keys, layers), numerics(keys, where=where, eps=1e-5, rope_spellings={"su": "longrope"})
 
 
 def _smollm3(keys: Keys) -> Described:
@@ -308,7 +308,12 @@ FAMILIES: Mapping[str, Family] = {
     "glm4": Family("Glm4ForCausalLM", GROUPED, _glm4),
     "granite": Family("GraniteForCausalLM", SHAPE, _granite),
     "helium": Family("HeliumForCausalLM", GROUPED, _helium),
-    "hunyuan_v1_dense": Family("HunYuanDenseV1ForCausalLM", (*GROUPED, "head_dim"), _hunyuan_v1_dense),
+    "hunyuan_v1_dense": Family(
+        "HunYuanDenseV1ForCausalLM",
+        (*GROUPED, "head_dim"),
+        _hunyuan_v1_dense,
+        aliases={"attention_head_dim": "head_dim"},
+    ),
     "internlm3": Family(
         "LlamaForCausalLM", GROUPED, _internlm3, aliases={"qkv_bias": "attention_bias", "bias": "mlp_bias"}
     ),

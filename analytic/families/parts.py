@@ -58,7 +58,8 @@ class Family:
 
     Attributes:
         transformers_class: the class that is counted. required: the keys that a config must state.
-        aliases: other spellings of a key that `transformers` takes for it, by spelling.
+        aliases: other spellings of a key that `transformers` takes for it, or that published files have in its
+            place, by spelling; the class is handed the key itself, too.
         nested_defaults: class defaults that stand for absent keys of a `text_config`, which `transformers`
             used to write as differences from them.
     """
@@ -307,9 +308,13 @@ def numerics(
     act: str = "silu",
     act_key: str = "hidden_act",
     rope_interleaved: bool = False,
+    rope_spellings: Mapping[str, str] | None = None,
     routing: Routing | None = None,
 ) -> Numerics:
-    """Epsilon, activation and rotary base; `rope_parameters` (transformers 5) before the older keys."""
+    """Epsilon, activation and rotary base; `rope_parameters` (transformers 5) before the older keys.
+
+    `rope_spellings`: other names of rotary scaling that the family's class takes.
+    """
     keys = keys.unreported()
     base, scaling = keys, keys.section("rope_scaling")
     if (parameters := keys.section("rope_parameters")) is not None:
@@ -317,7 +322,10 @@ def numerics(
     rope_type = "default"
     if scaling is not None:
         key = "rope_type" if "rope_type" in scaling.config else "type"
-        rope_type = scaling.text(key, Derived("default", "no rotary scaling named"), among=ROTARY_TYPES)
+        spellings = rope_spellings or {}
+        names = (*ROTARY_TYPES, *spellings)
+        rope_type = scaling.text(key, Derived("default", "no rotary scaling named"), among=names)
+        rope_type = spellings.get(rope_type, rope_type)
     return Numerics(
         norm_eps=keys.number(eps_key, Derived(eps, where)),
         rope_theta=base.number("rope_theta", Derived(theta, where)),
