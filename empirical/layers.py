@@ -1,7 +1,8 @@
 """Llama-style (GQA) and DeepSeek-style (MLA, MoE) decoder layers in plain torch, built from a `ModelSpec`.
 
-Modules and parameters carry the canonical names of the formulas. Each runs on the meta device and,
-with the same weights, gives the same output as the `transformers` layer of its family.
+Modules and parameters carry the canonical names of the formulas. Each runs on the meta device. With the
+same weights it gives the same output as the `transformers` layer of Llama, Mistral, Qwen, Mixtral and
+DeepSeek; for other families of the same shapes (Granite's multipliers, GLM's half rotary) only counts hold.
 
 Shape legend: B batch, S sequence, T = B S tokens, H hidden, N query heads, K key-value heads,
 D features a head, F feed-forward width, E experts, k experts a token visits, V vocabulary.
