@@ -216,6 +216,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("phi", {"qk_layernorm": True, "head_dim": 80}, "head_dim = 80: expected 64"),
     ("falcon", {"new_decoder_architecture": True, "parallel_attn": False}, "parallel_attn = false: expected true"),
     ("falcon", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn = 2: expected 1"),
+    ("opt", {"activation_function": "rellu"}, "activation_function = 'rellu': expected one of "),
     ("bloom", {"slow_but_exact": True}, "slow_but_exact = true: expected false"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = true: expected false"),
     ("glm4_moe", {"moe_layer_freq": 2}, "moe_layer_freq = 2: expected 1"),

@@ -7,7 +7,6 @@ from typing import Any
 
 from analytic.errors import SpecError
 from analytic.families.parts import (
-    ACTIVATIONS,
     GROUPED,
     SHAPE,
     Described,
@@ -17,12 +16,14 @@ from analytic.families.parts import (
     dropout,
     gated,
     layers_of,
+    multi_head,
     num_layers,
     numerics,
     plain,
     refuse_other_head_dim,
     same_if_stated,
     sliding_window,
+    stated_activation,
     stated_bias,
     windows,
 )
@@ -82,13 +83,13 @@ def _gpt(keys: Keys, where: str, act: str, *, multi_query: bool) -> Described:
     )
     return spec, Numerics(
         norm_eps=keys.unreported().number("layer_norm_epsilon", Derived(1e-5, where)),
-        activation=keys.unreported().text("activation_function", Derived(act, where), among=ACTIVATIONS),
+        activation=stated_activation(keys, act, where=where),
     )
 
 
 def _opt(keys: Keys) -> Described:
     where = "OPTConfig"
-    hidden, heads = keys.integer("hidden_size"), keys.integer("num_attention_heads")
+    hidden = keys.integer("hidden_size")
     biases = stated_bias(keys, where=where, key="enable_bias", absent=True)
     affine = keys.flag("layer_norm_elementwise_affine", Derived(True, where))
     norm = Norm(kind="layer", weight=affine, bias=affine)
@@ -96,7 +97,7 @@ def _opt(keys: Keys) -> Described:
     removed = keys.flag("_remove_final_layer_norm", Derived(False, where))
     width = keys.integer("word_embed_proj_dim", Derived(hidden, f"= hidden_size ({where})"))
     layer = LayerSpec(
-        attention=GroupedQueryAttention(num_heads=heads, num_kv_heads=heads, head_dim=divided_head_dim(keys), **biases),
+        attention=multi_head(keys, **biases),
         ffn=plain(keys.integer("ffn_dim"), bias=biases["output_bias"]),
         norm=norm,
         norm_slots=PRE_NORM if is_pre_norm else POST_NORM,
@@ -113,18 +114,17 @@ def _opt(keys: Keys) -> Described:
         unused_positions=2,  # OPTLearnedPositionalEmbedding.offset
         has_rotary=False,
     )
-    return spec, Numerics(activation=keys.unreported().text("activation_function", Derived("relu", where)))
+    return spec, Numerics(activation=stated_activation(keys, "relu", where=where))
 
 
 def _bloom(keys: Keys) -> Described:
     where = "BloomConfig"
     keys.must_be("slow_but_exact", False, "products by slices are not counted")
-    hidden, heads = keys.integer("hidden_size"), keys.integer("n_head")
+    hidden = keys.integer("hidden_size")
     layer = LayerSpec(
-        attention=GroupedQueryAttention(
-            num_heads=heads,
-            num_kv_heads=heads,
-            head_dim=divided_head_dim(keys, heads_key="n_head"),
+        attention=multi_head(
+            keys,
+            heads_key="n_head",
             qkv_bias=True,
             output_bias=True,
         ),
@@ -146,13 +146,10 @@ def _bloom(keys: Keys) -> Described:
 
 def _gpt_neox(keys: Keys) -> Described:
     where = "GPTNeoXConfig"
-    heads = keys.integer("num_attention_heads")
     parallel = keys.flag("use_parallel_residual", Derived(True, where))
     layer = LayerSpec(
-        attention=GroupedQueryAttention(
-            num_heads=heads,
-            num_kv_heads=heads,
-            head_dim=divided_head_dim(keys),
+        attention=multi_head(
+            keys,
             **stated_bias(keys, where=where, absent=True),
         ),
         ffn=plain(keys.integer("intermediate_size"), bias=True),

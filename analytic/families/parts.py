@@ -142,6 +142,15 @@ def attention(
     )
 
 
+def multi_head(
+    keys: Keys, hidden_key: str = "hidden_size", heads_key: str = "num_attention_heads", **options: Any
+) -> GroupedQueryAttention:
+    """Attention of a family that shares no keys and divides the hidden state by the heads."""
+    heads = keys.integer(heads_key)
+    head_dim = divided_head_dim(keys, hidden_key, heads_key)
+    return GroupedQueryAttention(num_heads=heads, num_kv_heads=heads, head_dim=head_dim, **options)
+
+
 def stated_bias(keys: Keys, *, where: str, key: str = "attention_bias", absent: bool = False) -> Biases:
     """One flag for the biases of all four projections, as options of `attention`."""
     bias = keys.flag(key, Derived(absent, where))
@@ -296,6 +305,11 @@ def decoder(
         has_rotary=has_rotary,
         mtp_layers=mtp_layers,
     )
+
+
+def stated_activation(keys: Keys, absent: str, *, where: str) -> str:
+    """`activation_function`, as GPT-2 and those after it spell it."""
+    return keys.unreported().text("activation_function", Derived(absent, where), among=ACTIVATIONS)
 
 
 def numerics(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from analytic.families.parts import (
-    ACTIVATIONS,
     GROUPED,
     SHAPE,
     Described,
@@ -14,16 +13,17 @@ from analytic.families.parts import (
     divided_head_dim,
     dropout,
     layers_of,
+    multi_head,
     num_layers,
     numerics,
     plain,
     same_if_stated,
+    stated_activation,
     stated_bias,
 )
 from analytic.keys import Derived, Keys
 from analytic.spec import (
     LAYER_NORM,
-    GroupedQueryAttention,
     LayerSpec,
     ModelSpec,
     Norm,
@@ -61,14 +61,11 @@ def _jais2(keys: Keys) -> Described:
 
 def _persimmon(keys: Keys) -> Described:
     where = "PersimmonConfig"
-    heads, features = keys.integer("num_attention_heads"), divided_head_dim(keys)
-    keys.must_be("head_dim", features, "PersimmonAttention has no other")
+    keys.must_be("head_dim", divided_head_dim(keys), "PersimmonAttention has no other")
     has_qk_norm = keys.flag("qk_layernorm", Derived(True, where))
     layer = LayerSpec(
-        attention=GroupedQueryAttention(
-            num_heads=heads,
-            num_kv_heads=heads,
-            head_dim=features,
+        attention=multi_head(
+            keys,
             qkv_bias=True,
             output_bias=True,
             qk_norm=QkNorm(norm=LAYER_NORM) if has_qk_norm else None,
@@ -95,12 +92,12 @@ def _codegen(keys: Keys) -> Described:
 def _rotary_gpt(keys: Keys, where: str) -> Described:
     """GPT-J: attention without biases beside a network with them, under one norm, and a bias on the head."""
     same_if_stated(keys, _GPTJ_SPELLINGS)
-    hidden, heads = keys.integer("n_embd"), keys.integer("n_head")
+    hidden = keys.integer("n_embd")
     features = divided_head_dim(keys, "n_embd", "n_head")
     if (rotary := keys.integer("rotary_dim", Derived(64, where), most=features)) % 2:
         keys.reject("rotary_dim", rotary, "an even number, as rotary embeddings turn pairs")
     layer = LayerSpec(
-        attention=GroupedQueryAttention(num_heads=heads, num_kv_heads=heads, head_dim=features),
+        attention=multi_head(keys, "n_embd", "n_head"),
         ffn=plain(keys.integer("n_inner", Derived(4 * hidden, f"4 n_embd ({where})")), bias=True),
         norm=LAYER_NORM,
         norm_slots=(NormSlot.BEFORE_ATTENTION,),
@@ -115,19 +112,18 @@ def _rotary_gpt(keys: Keys, where: str) -> Described:
         head_bias=True,
         tie_word_embeddings=keys.flag("tie_word_embeddings", Derived(False, f"untied ({where})")),
     )
-    return spec, _activation(keys, where, "gelu_new")
+    return spec, Numerics(activation=stated_activation(keys, "gelu_new", where=where))
 
 
 def _gpt_neo(keys: Keys) -> Described:
     where = "GPTNeoConfig"
     same_if_stated(keys, _GPT_NEO_SPELLINGS)
-    hidden, heads, count = keys.integer("hidden_size"), keys.integer("num_heads"), num_layers(keys, "num_layers")
+    hidden, count = keys.integer("hidden_size"), num_layers(keys, "num_layers")
     layers = [
         LayerSpec(
-            attention=GroupedQueryAttention(
-                num_heads=heads,
-                num_kv_heads=heads,
-                head_dim=divided_head_dim(keys, heads_key="num_heads"),
+            attention=multi_head(
+                keys,
+                heads_key="num_heads",
                 output_bias=True,
                 sliding_window=window,
             ),
@@ -146,7 +142,7 @@ def _gpt_neo(keys: Keys) -> Described:
         num_positions=keys.integer("max_position_embeddings"),
         has_rotary=False,
     )
-    return spec, _activation(keys, where, "gelu_new")
+    return spec, Numerics(activation=stated_activation(keys, "gelu_new", where=where))
 
 
 def _gpt_neo_windows(keys: Keys, count: int, *, where: str) -> list[int | None]:
@@ -177,11 +173,13 @@ def _mpt(keys: Keys) -> Described:
     of_attention = keys.section("attn_config") or Keys({})
     for key, value in (("attn_type", "multihead_attention"), ("alibi", True), ("qk_ln", False), ("prefix_lm", False)):
         of_attention.must_be(key, value, ignored)
-    hidden, heads = keys.integer("d_model"), keys.integer("n_heads")
+    hidden = keys.integer("d_model")
     norm = Norm(kind="layer")
     layer = LayerSpec(
-        attention=GroupedQueryAttention(
-            num_heads=heads, num_kv_heads=heads, head_dim=divided_head_dim(keys, "d_model", "n_heads")
+        attention=multi_head(
+            keys,
+            "d_model",
+            "n_heads",
         ),
         ffn=plain(4 * hidden, bias=False),
         norm=norm,
@@ -202,12 +200,11 @@ def _xglm(keys: Keys) -> Described:
     where = "XGLMConfig"
     same_if_stated(keys, _XGLM_SPELLINGS)
     keys.must_be("add_cross_attention", False, "cross-attention is not counted")
-    heads = keys.integer("attention_heads")
     layer = LayerSpec(
-        attention=GroupedQueryAttention(
-            num_heads=heads,
-            num_kv_heads=heads,
-            head_dim=divided_head_dim(keys, "d_model", "attention_heads"),
+        attention=multi_head(
+            keys,
+            "d_model",
+            "attention_heads",
             qkv_bias=True,
             output_bias=True,
         ),
@@ -223,12 +220,7 @@ def _xglm(keys: Keys) -> Described:
         tie_word_embeddings=keys.flag("tie_word_embeddings", Derived(True, f"tied ({where})")),
         has_rotary=False,  # its sinusoidal table has no parameters
     )
-    return spec, _activation(keys, where, "gelu")
-
-
-def _activation(keys: Keys, where: str, absent: str) -> Numerics:
-    activation = keys.unreported().text("activation_function", Derived(absent, where), among=ACTIVATIONS)
-    return Numerics(activation=activation)
+    return spec, Numerics(activation=stated_activation(keys, "gelu", where=where))
 
 
 _GPTJ = ("n_embd", "n_head", "n_layer", "vocab_size")
