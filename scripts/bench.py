@@ -12,15 +12,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commandline import Parser, positive_integer, run
-from analytic.design import Family, frontier, shapes
-from analytic.files import configs_dir, model_config_paths
-from analytic.hf import load
+from analytic.commands.options import Parser, positive_integer, run
+from analytic.huggingface.config import load
+from analytic.io.files import configs_dir, model_config_paths
 from analytic.memory.implementation import Implementation, implementation_of
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
-from analytic.report import table
-from analytic.training import TrainingSetup
+from analytic.model.training import TrainingSetup
+from analytic.planning.architectures import Family, frontier, shapes
+from analytic.report.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
 

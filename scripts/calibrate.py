@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from empirical.calibrate_cli import calibrate
+from empirical.commands.calibrate import calibrate
 
 if __name__ == "__main__":
     sys.exit(calibrate())

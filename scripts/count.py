@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.cli import count
+from analytic.commands.count import count
 
 if __name__ == "__main__":
     sys.exit(count())

@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commandline import Parser, positive_integer, refuse, run
-from analytic.exercise import analyze, detailed_text
-from analytic.exercise_budget import backward_analysis
+from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.exercise.budget import backward_analysis
+from analytic.exercise.model_cost import analyze, detailed_text
 
 
 def _arguments() -> argparse.Namespace:
@@ -24,7 +24,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     args = _arguments()
     if args.validate:
-        from empirical.validate import validate  # torch takes seconds to import: only where it is needed
+        from empirical.proof.validate import validate  # torch takes seconds to import: only where it is needed
 
         return validate(args.seq_len)
     if args.backward_config is not None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commandline import Parser, positive_integer, refuse, run
-from analytic.exercise import (
+from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.exercise.budget import get_optimal_N_D_from_cost, training_budget_text
+from analytic.exercise.model_cost import (
     analyze,
     exercise_text,
     model_training_cost_analysis_deepseek,
     model_training_cost_analysis_llama,
 )
-from analytic.exercise_budget import get_optimal_N_D_from_cost, training_budget_text
 
 __all__ = [
     "get_optimal_N_D_from_cost",

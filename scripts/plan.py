@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.plan_cli import plan
+from analytic.commands.plan import plan
 
 if __name__ == "__main__":
     sys.exit(plan())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from empirical.sweep_cli import sweep
+from empirical.commands.sweep import sweep
 
 if __name__ == "__main__":
     sys.exit(sweep())

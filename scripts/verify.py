@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from empirical.cli import verify
+from empirical.commands.prove import verify
 
 if __name__ == "__main__":
     sys.exit(verify())

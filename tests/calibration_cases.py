@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analytic.calibration import SCHEMA, Calibration, Case, Machine, Reading
-from analytic.hf import ModelConfig
+from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted
-from analytic.training import TrainingSetup
-from analytic.work import work_of
+from analytic.model.training import TrainingSetup
+from analytic.performance.calibration import SCHEMA, Calibration, Case, Machine, Reading
+from analytic.performance.work import work_of
 from tests.configurations import parsed
 
 LLAMA: dict[str, Any] = {

@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from analytic import hf
-from analytic.files import configs_dir
-from analytic.hf import ModelConfig
-from analytic.keys import Keys
+from analytic.huggingface import config as hf
+from analytic.huggingface.config import ModelConfig
+from analytic.io.files import configs_dir
+from analytic.io.keys import Keys
 
 
 def shipped(name: str) -> ModelConfig:

@@ -8,10 +8,10 @@ from typing import Any, get_args
 import torch
 from hypothesis import strategies as st
 
-from analytic.hf import ModelConfig
+from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import Implementation, implementation_of
-from analytic.spec import LatentAttention, MoeFfn
-from analytic.training import AttentionKernel, Precision, TrainingSetup
+from analytic.model.spec import LatentAttention, MoeFfn
+from analytic.model.training import AttentionKernel, Precision, TrainingSetup
 from tests.configurations import parsed
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")

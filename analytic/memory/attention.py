@@ -11,8 +11,8 @@ from analytic.memory.cuda import Heads, flash_backward_bytes, heads_of
 from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Parameter, Tensor
-from analytic.spec import Attention, GroupedQueryAttention, LatentAttention
-from analytic.training import TrainingSetup
+from analytic.model.spec import Attention, GroupedQueryAttention, LatentAttention
+from analytic.model.training import TrainingSetup
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from analytic.memory import ops
-from analytic.spec import Attention, GroupedQueryAttention, LatentAttention, ModelSpec, MoeFfn
-from analytic.training import TrainingSetup
+from analytic.model.spec import Attention, GroupedQueryAttention, LatentAttention, ModelSpec, MoeFfn
+from analytic.model.training import TrainingSetup
 
 MIB = 2**20
 _CUBLAS_WHEN = "during each matrix product (torch 2.15), or kept, once for each handle and stream (torch 2.11)"

@@ -11,7 +11,7 @@ from analytic.memory.implementation import Context
 from analytic.memory.moe import moe_ffn
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Tensor
-from analytic.spec import DenseFfn, LayerSpec, MoeFfn
+from analytic.model.spec import DenseFfn, LayerSpec, MoeFfn
 
 
 def decoder_layer(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Tensor:

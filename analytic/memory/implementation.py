@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from analytic.hf import ModelConfig
+from analytic.huggingface.config import ModelConfig
 from analytic.memory.tensors import Tensor
-from analytic.spec import MoeFfn, Routing
-from analytic.training import TrainingSetup
+from analytic.model.spec import MoeFfn, Routing
+from analytic.model.training import TrainingSetup
 
 TRANSFORMERS_VERSION = "5.23"
 

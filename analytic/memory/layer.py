@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from analytic.breakdown import Breakdown
 from analytic.memory.decoder import decoder_layer
 from analytic.memory.implementation import Context, Implementation
 from analytic.memory.peaks import Peak, breakdown, live_after, peak, peak_of
 from analytic.memory.static import layer_base
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Event, Node, Tensor
-from analytic.spec import LayerSpec
-from analytic.training import TrainingSetup
+from analytic.model.breakdown import Breakdown
+from analytic.model.spec import LayerSpec
+from analytic.model.training import TrainingSetup
 
 
 @dataclass(frozen=True, slots=True)

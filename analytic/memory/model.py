@@ -13,8 +13,8 @@ from analytic.memory.implementation import Context, Implementation
 from analytic.memory.static import rotary_dim
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Category, Flow, Parameter, Tensor
-from analytic.spec import LayerSpec, ModelSpec
-from analytic.training import TrainingSetup
+from analytic.model.spec import LayerSpec, ModelSpec
+from analytic.model.training import TrainingSetup
 
 FORWARD, BACKWARD = "forward", "backward"
 EMBEDDING, LOSS = "embedding", "loss"

@@ -14,7 +14,7 @@ from analytic.memory.blocks import gated_ffn
 from analytic.memory.implementation import Context, Router
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Parameter, Tensor
-from analytic.spec import MoeFfn, Routing
+from analytic.model.spec import MoeFfn, Routing
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from analytic.breakdown import Breakdown
 from analytic.memory.tensors import Category, Event
+from analytic.model.breakdown import Breakdown
 
 Live = Counter[tuple[Category, str]]
 

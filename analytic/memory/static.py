@@ -9,9 +9,9 @@ from analytic.memory import ops
 from analytic.memory.implementation import Implementation
 from analytic.memory.peaks import Live
 from analytic.memory.tensors import Category
-from analytic.params import layer_params, model_params
-from analytic.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
-from analytic.training import TrainingSetup
+from analytic.model.params import layer_params, model_params
+from analytic.model.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
+from analytic.model.training import TrainingSetup
 
 
 def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup) -> Live:

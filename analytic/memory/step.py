@@ -13,8 +13,8 @@ from analytic.memory.peaks import Live, Peak, highest, live_after, peak
 from analytic.memory.static import model_base, model_tensors, optimizer_itemsize
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Category, Event, Label
-from analytic.spec import LayerSpec, ModelSpec
-from analytic.training import TrainingSetup
+from analytic.model.spec import LayerSpec, ModelSpec
+from analytic.model.training import TrainingSetup
 
 RUNNERS_UP = 4
 

@@ -1,0 +1,1 @@
+"""The verbs of the command that need no torch: one module each."""

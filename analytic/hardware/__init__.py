@@ -1,0 +1,1 @@
+"""GPUs and their prices, each figure with its source."""

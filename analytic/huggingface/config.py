@@ -1,0 +1,161 @@
+"""Hugging Face `config.json` -> `ModelSpec`: reads the file and hands its keys to the family's parser.
+
+What was derived for an absent key travels with the result, with its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analytic.errors import PlannerError, SpecError, UnsupportedModelError
+from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS, Family
+from analytic.io.files import read_json_object
+from analytic.io.keys import Derived, Keys
+from analytic.model.params import model_params
+from analytic.model.spec import MAX_LAYERS, ModelSpec, Numerics
+
+MAX_PARAMETERS = 10**15  # a thousand times the largest model published
+ASSUMED_SEQ_LEN = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A configuration as read: the description, and how it came about.
+
+    Attributes:
+        name: for print; the file's name, or its folder's for a file called config.json.
+        model_type: as the file states it; `read_as` is the family whose parser read it.
+        transformers_class: the `transformers` class that the counts are for.
+        notes: what a reader must know of how the file was read.
+        default_seq_len, seq_len_source: the sequence length where none is given, and why that one.
+        derived: what each absent key was taken to be, with its source.
+        raw: the keys that were read, for building the same model in `transformers`.
+    """
+
+    name: str
+    path: Path
+    model_type: str
+    read_as: str
+    transformers_class: str
+    notes: tuple[str, ...]
+    spec: ModelSpec
+    numerics: Numerics
+    default_seq_len: int
+    seq_len_source: str
+    derived: Mapping[str, Derived]
+    raw: Mapping[str, Any]
+
+
+def load(path: Path) -> ModelConfig:
+    """Read a `config.json`.
+
+    Raises:
+        FileError: the file or one of its keys; the message names path, key, value and what was expected.
+        SpecError: keys that contradict each other.
+        UnsupportedModelError: a `model_type` that is not supported.
+    """
+    raw = read_json_object(path)
+    try:
+        return parse(path, Keys(raw))
+    except PlannerError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def parse(path: Path, keys: Keys) -> ModelConfig:
+    """Describe the model that the keys of a configuration state; errors name the key but not the path."""
+    keys.require(("model_type",), "Hugging Face")
+    model_type, notes = keys.text("model_type"), []
+    stated, keys = model_type, _text_part(keys, model_type)
+    if keys.config.get("model_type") != model_type:
+        stated = keys.text("model_type")
+        notes.append(
+            f"text_config of {model_type}, a {stated} model: what else there is (vision, audio) is not counted"
+        )
+    read_as = SAME_WEIGHTS_AS.get(stated, stated)
+    if read_as not in FAMILIES:
+        raise UnsupportedModelError(f"model_type = {model_type!r}: expected one of {', '.join(_SUPPORTED)}")
+    if stated != read_as:
+        notes.append(f"model_type {stated} read as {read_as}, whose class holds the same weights")
+    family = FAMILIES[read_as]
+    keys = _spelled(keys, family)
+    raw = keys.config
+    if stated != model_type:
+        keys = _with_nested_defaults(keys, family)
+    keys.require(family.required, read_as)
+    spec, numerics = family.parse(keys)
+    total = model_params(spec).total
+    if total > MAX_PARAMETERS:
+        raise SpecError(f"{total} parameters: expected at most {MAX_PARAMETERS}")
+    notes += [
+        f"{key} = {keys.config[key]}: multi-token-prediction layers of {read_as} are not counted"
+        for key in _MTP_KEYS
+        if keys.config.get(key) is not None and keys.integer(key, least=0, most=MAX_LAYERS) and not spec.mtp_layers
+    ]
+    seq_len, source = _default_seq_len(keys, spec)
+    return ModelConfig(
+        name=path.parent.name if path.name == "config.json" else path.stem.removesuffix("_config"),
+        path=path,
+        model_type=model_type,
+        read_as=read_as,
+        transformers_class=family.transformers_class,
+        notes=tuple(notes),
+        spec=spec,
+        numerics=numerics,
+        default_seq_len=seq_len,
+        seq_len_source=source,
+        derived=keys.derived,
+        raw=raw,
+    )
+
+
+_SUPPORTED = sorted((*FAMILIES, *SAME_WEIGHTS_AS))
+_MAXIMUM_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+_MTP_KEYS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
+
+
+def _text_part(keys: Keys, model_type: str) -> Keys:
+    """The keys of the language model inside a model of several kinds of input, or these keys themselves."""
+    nested = keys.section("text_config")
+    if model_type in _SUPPORTED or nested is None:
+        return keys
+    if nested.config.get("model_type") not in _SUPPORTED:
+        inner = nested.config.get("model_type")
+        raise UnsupportedModelError(
+            f"model_type = {model_type!r}, its text_config {inner!r}: expected one of {', '.join(_SUPPORTED)}"
+        )
+    return nested
+
+
+def _spelled(keys: Keys, family: Family) -> Keys:
+    """The keys under the names that the parser asks for."""
+    config = keys.config
+    for spelling, name in family.aliases.items():
+        if config.get(spelling) is None:
+            continue
+        if config.get(name) not in (None, config[spelling]):
+            keys.reject(spelling, config[spelling], f"{config[name]}, as {name} says")
+        config = {**config, name: config[spelling]}
+    return Keys(config, keys.derived) if config is not keys.config else keys
+
+
+def _with_nested_defaults(keys: Keys, family: Family) -> Keys:
+    """A `text_config` with what it leaves to the class: `transformers` used to write differences only."""
+    absent = {key: value for key, value in family.nested_defaults.items() if keys.config.get(key) is None}
+    source = f"the default of the class: a text_config of {family.transformers_class} states what differs"
+    keys.derived.update({key: Derived(value, source) for key, value in absent.items()})
+    return Keys({**keys.config, **absent}, keys.derived)
+
+
+def _default_seq_len(keys: Keys, spec: ModelSpec) -> tuple[int, str]:
+    """`max_sequence_length` if stated, else the smaller of the maximum position, under any name, and 4,096."""
+    if spec.num_positions:
+        return min(spec.num_positions, ASSUMED_SEQ_LEN), "learned positions, at most 4096"
+    if keys.config.get("max_sequence_length") is not None:
+        return keys.integer("max_sequence_length"), "max_sequence_length"
+    for key in _MAXIMUM_KEYS:
+        if keys.config.get(key) is not None:
+            return min(keys.integer(key), ASSUMED_SEQ_LEN), f"{key}, at most 4096"
+    return ASSUMED_SEQ_LEN, "assumed: the config states no maximum"

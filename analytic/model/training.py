@@ -1,0 +1,115 @@
+"""What one GPU does in a training step: batch, sequence, precision, optimizer, checkpointing, kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from analytic.errors import UsageError
+from analytic.model.flops import Checkpointing
+from analytic.model.spec import MAX_DIMENSION, LatentAttention, ModelSpec
+
+Precision = Literal["fp16", "bf16", "fp32"]
+Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
+AttentionKernel = Literal["eager", "flash", "efficient", "cudnn"]
+Rounding = Literal[1, 512]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSetup:
+    """One training step on one GPU. Command-line strings become this, and are checked here.
+
+    Attributes:
+        micro_batch, seq_len: sequences in one forward pass, and tokens in each.
+        precision: the type of parameters, activations and of the gradients that autograd makes.
+        has_master_weights: beside those, an fp32 copy of the parameters and fp32 gradients, which the
+            optimizer works on; its states are then fp32, too.
+        optimizer: `torch.optim.AdamW` in one of its implementations, or none.
+        checkpointing: `full` wraps each layer in `torch.utils.checkpoint`, non-reentrant as is its default.
+        attention_kernel: `transformers`' own eager attention, or one of torch's fused operators. Flash takes
+            heads of one width only: `check_kernel`.
+        is_accumulating: gradients exist already, and new ones are added to them; otherwise they are None.
+        rounding_bytes: what the allocator rounds each tensor up to: 512 on CUDA, 1 for the bytes requested.
+        counts_kernel_bytes: also count what CUDA's flash attention allocates inside its backward, which is
+            known from its source and which no witness without a GPU can see.
+
+    Raises:
+        UsageError: a value outside what it may be, or two that exclude each other.
+    """
+
+    seq_len: int
+    micro_batch: int = 1
+    precision: Precision = "bf16"
+    has_master_weights: bool = False
+    optimizer: Optimizer = "adamw_fused"
+    checkpointing: Checkpointing = "none"
+    attention_kernel: AttentionKernel = "flash"
+    is_accumulating: bool = False
+    rounding_bytes: Rounding = 1
+    counts_kernel_bytes: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("seq_len", "micro_batch"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= MAX_DIMENSION:
+                raise UsageError(f"{name} = {value!r}: expected an integer from 1 to {MAX_DIMENSION}")
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if type(value) not in (int, str) or value not in allowed:  # 512.0 and True are equal to integers
+                raise UsageError(f"{name} = {value!r}: expected one of {', '.join(map(str, allowed))}")
+        if self.precision == "fp32" and self.attention_kernel != "eager":
+            raise UsageError(f"attention kernel {self.attention_kernel} takes fp16 and bf16: expected eager with fp32")
+        if self.precision == "fp32" and self.has_master_weights:
+            raise UsageError("master weights: fp32 parameters are their own")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in one forward pass."""
+        return self.micro_batch * self.seq_len
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element of the compute type."""
+        return 4 if self.precision == "fp32" else 2
+
+    def rounded(self, size_bytes: int) -> int:
+        """What the allocator takes for a tensor of `size_bytes`."""
+        return -(-size_bytes // self.rounding_bytes) * self.rounding_bytes
+
+
+def fused_kernel(spec: ModelSpec) -> AttentionKernel:
+    """The fused attention of a model on CUDA: flash where it takes the heads, or else cuDNN's."""
+    return "flash" if takes_heads("flash", spec) else "cudnn"
+
+
+def takes_heads(kernel: AttentionKernel, spec: ModelSpec) -> bool:
+    """Whether a kernel takes a model's heads: flash wants queries and values of one width.
+
+    Sources: torch aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_head_dim_size_flash; on the CPU
+    aten/src/ATen/native/transformers/attention.cpp, _scaled_dot_product_flash_attention_cpu.
+    """
+    return kernel != "flash" or _uneven(spec) is None
+
+
+def check_kernel(kernel: AttentionKernel, spec: ModelSpec) -> None:
+    """Raise a UsageError unless a kernel takes a model's heads."""
+    uneven = _uneven(spec)
+    if uneven is not None and not takes_heads(kernel, spec):
+        raise UsageError(
+            f"attention kernel {kernel} takes heads of one width, these have {uneven.qk_head_dim} for queries and "
+            f"{uneven.v_head_dim} for values: expected cudnn, efficient or eager"
+        )
+
+
+def _uneven(spec: ModelSpec) -> LatentAttention | None:
+    kinds = {layer.attention for layer in spec.layers}
+    return next((a for a in kinds if isinstance(a, LatentAttention) and a.qk_head_dim != a.v_head_dim), None)
+
+
+_CHOICES = {
+    "precision": get_args(Precision),
+    "optimizer": get_args(Optimizer),
+    "checkpointing": get_args(Checkpointing),
+    "attention_kernel": get_args(AttentionKernel),
+    "rounding_bytes": get_args(Rounding),
+}

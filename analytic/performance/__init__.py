@@ -1,0 +1,1 @@
+"""How fast: MFU as measured, predicted, published or assumed; calibrations and the fit to them."""

@@ -1,0 +1,1 @@
+"""Scaling laws: loss, compute-optimal allocation, repeated data."""

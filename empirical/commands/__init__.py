@@ -1,0 +1,1 @@
+"""The command `foretrain`, and the verbs that need torch."""

@@ -1,0 +1,1 @@
+"""Instruments that measure a machine: seconds, peak bytes, a training run."""

@@ -1,0 +1,70 @@
+"""Timing cases: a calibration that is whole on disk after every one of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from analytic.errors import FileError
+from analytic.io.files import write_json
+from analytic.performance.calibration import Calibration, Case, Ceiling, Machine
+from analytic.performance.calibration_file import load_calibration
+from empirical.measure.machine import conditions
+from empirical.measure.memory import why
+from empirical.measure.throughput import MATMUL_SIZES, copy_ceiling, matmul_ceiling, measure
+
+
+def begin(path: Path, machine: Machine, *, is_resumed: bool) -> Calibration:
+    """An empty calibration, or the one to go on with.
+
+    Raises:
+        FileError: a file that is there already, or to be resumed on another device or other versions.
+    """
+    if not is_resumed:
+        if path.exists():
+            raise FileError(f"{path}: already there: expected another --out, or --resume to go on with it")
+        return Calibration(name=path.name, machine=machine, ceilings=(), readings=())
+    found = load_calibration(path)
+    if found.machine.device != machine.device:
+        raise FileError(f"{path}: measured on {found.machine.device}, this is {machine.device}")
+    if found.machine.versions != machine.versions:
+        raise FileError(f"{path}: measured with {_told(found.machine)}, this is {_told(machine)}")
+    return found
+
+
+def _if_it_runs(time: Callable[[], Ceiling]) -> list[Ceiling]:
+    """A ceiling; none, and a line on stderr, where memory does not suffice or the device has no such product."""
+    try:
+        return [time()]
+    except Exception as failure:  # whatever a library refuses on this device, the cases go on
+        print(f"a ceiling of the device: {why(failure)}", file=sys.stderr, flush=True)
+        return []
+
+
+def _told(machine: Machine) -> str:
+    return ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+
+
+def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: torch.device) -> Iterator[Calibration]:
+    """Time what is not timed yet, ceilings first; yields what the file, whole each time, has come to hold."""
+    todo, made = list(cases), begun
+    have = {ceiling.precision for ceiling in made.ceilings if ceiling.kind == "matmul"}
+    for precision in sorted({case.setup.precision for case in todo} - have):
+        products = [partial(matmul_ceiling, precision, size, device) for size in MATMUL_SIZES[device.type]]
+        copies = [] if made.ceilings else [partial(copy_ceiling, device)]
+        found = [ceiling for time in (*products, *copies) for ceiling in _if_it_runs(time)]
+        made = replace(made, ceilings=(*made.ceilings, *found))
+        write_json(path, made.as_json())
+        yield made
+    done = [reading.case.as_json() for reading in made.readings]
+    for case in todo:
+        if case.as_json() in done:
+            continue
+        made = replace(made, readings=(*made.readings, measure(case, device, lambda: conditions(device))))
+        write_json(path, made.as_json())
+        yield made

@@ -1,0 +1,181 @@
+"""Peak memory on a real device, beside what was predicted: the remainder that nothing explains is shown, not hidden."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from analytic.huggingface.config import ModelConfig
+from analytic.memory.implementation import NotPredicted, implementation_of
+from analytic.memory.layer import layer_memory
+from analytic.memory.peaks import Peak
+from analytic.memory.step import step_memory
+from analytic.model.spec import LayerRun
+from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
+from empirical.models.programs import LayerProgram, StepProgram
+from empirical.witnesses.memory import Backend, CpuAllocator, CudaAllocator, MemoryMeasurement, is_out_of_memory
+
+PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
+LARGEST_CPU_STEP_BYTES = 2**30  # 16-bit products on a CPU are slow: there, only small models take a whole step
+FREE_SHARE = 0.9  # of the device's free memory that a whole step may be predicted to take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPeak:
+    """A peak that a real allocator gave out, above the base.
+
+    Attributes:
+        implementation: whose layer or model. subject: which layers, or the training step.
+        predicted_bytes: None where nothing is predicted, as for our own layers.
+        inside_bytes: how much what is known to be allocated inside an operator raises the peak.
+        allocated_bytes, reserved_bytes: on CUDA, with rounding and cache.
+    """
+
+    implementation: str
+    setup: TrainingSetup
+    subject: str
+    quantity: str
+    measured_bytes: int
+    predicted_bytes: int | None = None
+    inside_bytes: int = 0
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+
+    @property
+    def unexplained_bytes(self) -> int | None:
+        """What is left; a cuBLAS workspace, if the device allocates one for each product, is part of it."""
+        if self.predicted_bytes is None:
+            return None
+        return self.measured_bytes - self.predicted_bytes - self.inside_bytes
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"unexplained_bytes": self.unexplained_bytes}
+
+
+def measured_memory(
+    config: ModelConfig, seq_len: int, device: torch.device, precisions: Sequence[Precision] = PRECISIONS
+) -> Iterator[MeasuredPeak]:
+    """The model's last kind of layer, real and ours, and a whole step where it fits; checkpointed.
+
+    Nothing for a model without a memory schedule.
+    """
+    if isinstance(implementation_of(config, seq_len), NotPredicted):
+        return
+    backend: Backend = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
+    run = config.spec.runs[-1]
+    for precision in precisions:
+        setup = TrainingSetup(
+            seq_len=seq_len, precision=precision, checkpointing="full", attention_kernel=_kernel(config, device)
+        )
+        yield from _tried(setup, partial(measure_layer, config, run, setup, backend))
+        yield from _tried(setup, partial(measure_our_layer, config, run, setup, backend))
+        yield from _tried(setup, partial(measure_step, config, setup, backend))
+
+
+def _tried(setup: TrainingSetup, measure: Callable[[], Iterable[MeasuredPeak]]) -> list[MeasuredPeak]:
+    """What was measured, or a row that says why it could not be: the next measurement goes on."""
+    try:
+        return list(measure())
+    except Exception as error:  # whatever a library refuses, the next measurement goes on
+        return [MeasuredPeak(implementation="-", setup=setup, subject="-", quantity=why(error), measured_bytes=0)]
+
+
+def why(error: Exception) -> str:
+    """An error as an answer, on one line."""
+    verdict = "does not fit" if is_out_of_memory(error) else "cannot run"
+    return f"{verdict}: {(str(error) or type(error).__name__).splitlines()[0]}"
+
+
+def measure_layer(
+    config: ModelConfig, run: LayerRun, setup: TrainingSetup, backend: Backend
+) -> tuple[MeasuredPeak, MeasuredPeak]:
+    """Forward without gradients, and backward, of a layer with a schedule."""
+    implementation = implementation_of(config, setup.seq_len)
+    assert not isinstance(implementation, NotPredicted)
+    memory = layer_memory(run.layer, config.spec.hidden_size, implementation, setup)
+    measured = backend.measure(LayerProgram.build(config, run, setup, backend.device))
+    inside = 0
+    if backend.device.type == "cuda":
+        counting = replace(setup, counts_kernel_bytes=True)
+        with_kernels = layer_memory(run.layer, config.spec.hidden_size, implementation, counting)
+        inside = with_kernels.backward_peak.total_bytes - memory.backward_peak.total_bytes
+
+    def row(quantity: str, predicted: Peak, inside_bytes: int) -> MeasuredPeak:
+        return _row(implementation.name, setup, f"layer {run.label}", quantity, measured, predicted, inside_bytes)
+
+    return row("forward_transient", memory.forward_transient, 0), row("backward_peak", memory.backward_peak, inside)
+
+
+def measure_our_layer(
+    config: ModelConfig, run: LayerRun, setup: TrainingSetup, backend: Backend
+) -> Iterator[MeasuredPeak]:
+    """The same of our own layer, for which nothing is predicted."""
+    measured = backend.measure(LayerProgram.build_ours(config, run, setup, backend.device))
+    for quantity in ("forward_transient", "backward_peak"):
+        yield _row("our layers", setup, f"layer {run.label}", quantity, measured, None)
+
+
+def measure_step(config: ModelConfig, setup: TrainingSetup, backend: Backend) -> Iterator[MeasuredPeak]:
+    """A whole training step, above what is live before it; nothing where it would not fit the device."""
+    implementation = implementation_of(config, setup.seq_len)
+    assert not isinstance(implementation, NotPredicted)
+    memory = step_memory(config.spec, implementation, setup)
+    if memory.step_peak.total_bytes > _available_bytes(backend.device):
+        return
+    measured = backend.measure(StepProgram.build(config, setup, backend.device))
+    highest = max(measured.phases, key=lambda phase: phase.peak_bytes)
+    yield MeasuredPeak(
+        implementation=implementation.name,
+        setup=setup,
+        subject="training step",
+        quantity=f"peak, in {highest.name}",
+        predicted_bytes=memory.step_peak.total_bytes - memory.base.total_bytes,
+        measured_bytes=highest.peak_bytes,
+        allocated_bytes=highest.allocated_bytes,
+        reserved_bytes=highest.reserved_bytes,
+    )
+
+
+def _row(
+    implementation: str,
+    setup: TrainingSetup,
+    subject: str,
+    quantity: str,
+    measured: MemoryMeasurement,
+    predicted: Peak | None,
+    inside_bytes: int = 0,
+) -> MeasuredPeak:
+    phase = measured[quantity]
+    return MeasuredPeak(
+        implementation=implementation,
+        setup=setup,
+        subject=subject,
+        quantity=quantity,
+        predicted_bytes=None if predicted is None else predicted.total_bytes,
+        measured_bytes=phase.peak_bytes,
+        inside_bytes=inside_bytes,
+        allocated_bytes=phase.allocated_bytes,
+        reserved_bytes=phase.reserved_bytes,
+    )
+
+
+def _kernel(config: ModelConfig, device: torch.device) -> AttentionKernel:
+    """The fused kernel that CUDA has for the model; the CPU's own allocates inside the operator, eager does not."""
+    return fused_kernel(config.spec) if device.type == "cuda" else "eager"
+
+
+def _available_bytes(device: torch.device) -> int:
+    """What a whole step may take; what torch holds of earlier measurements is handed back first, or counts as taken."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        return int(FREE_SHARE * free_bytes)
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(int(FREE_SHARE * free_bytes), LARGEST_CPU_STEP_BYTES)

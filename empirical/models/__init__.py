@@ -1,0 +1,1 @@
+"""The same models in torch: our layers, the `transformers` classes, and programs that run them."""

@@ -1,0 +1,1 @@
+"""Every formula against every witness."""
