@@ -12,7 +12,7 @@ import pytest
 
 from analytic.commands import count as cli
 from analytic.exercise import model_cost as exercise
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 from analytic.model.flops import forward_flops
 from analytic.model.params import parameter_counts
@@ -21,8 +21,8 @@ from analytic.performance.calibration_file import load_calibration
 from analytic.planning.forward import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
 from analytic.report.memory_json import memory_as_json
-from analytic.scaling.laws import load_law
-from empirical.commands.prove import Findings
+from analytic.scaling.law_file import load_law
+from empirical.proof.findings import Findings
 from empirical.proof.report import verify_text
 from tests.configurations import parsed, shipped
 

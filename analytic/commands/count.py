@@ -130,7 +130,7 @@ def _memory_bytes(text: str) -> int:
         return _gib(text)
     except argparse.ArgumentTypeError:
         pass
-    from analytic.hardware.gpus import load_hardware  # only here: without a GPU's name no table of GPUs is read
+    from analytic.hardware.table import load_hardware
 
     try:
         return load_hardware().find(text).memory_bytes

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Never
 
 from analytic.errors import PlannerError, UsageError
-from analytic.model.spec import MAX_DIMENSION
+from analytic.limits import MAX_DIMENSION
 
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 

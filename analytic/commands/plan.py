@@ -11,25 +11,28 @@ from typing import Any, get_args
 
 from analytic.commands.options import Parser, number_up_to, positive_integer, positive_number, refuse, run
 from analytic.errors import UsageError
-from analytic.hardware.gpus import DTYPES, Hardware, load_hardware
+from analytic.hardware.gpus import DTYPES
+from analytic.hardware.table import Hardware, load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import json_bytes, write_files
+from analytic.limits import MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS
 from analytic.model.flops import AttentionConvention
 from analytic.performance.calibration_file import load_calibration
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated
 from analytic.planning.architectures import Family, Kind
 from analytic.planning.backward import plan_backward
-from analytic.planning.backward_file import MOST_EPOCHS, MOST_TOKENS, load_setup
-from analytic.planning.budget import DEFAULT_DTYPE, DataLimit, Market, compare
-from analytic.planning.forward import DEFAULT_LAW, DEFAULT_MFU, MOST_DAYS, MOST_GPUS, Plan, Request, make_plan
+from analytic.planning.backward_file import load_setup
+from analytic.planning.budget import DataLimit
+from analytic.planning.forward import DEFAULT_LAW, DEFAULT_MFU, Plan, Request, make_plan
+from analytic.planning.market import DEFAULT_DTYPE, Market, compare
 from analytic.planning.published_run import load_run, shipped_runs
 from analytic.planning.search import tuned
 from analytic.report.backward import backward_text
 from analytic.report.plan import forward_text
 from analytic.report.plan_json import backward_json, claim_json, forward_json
 from analytic.report.published_run import claim_text
-from analytic.scaling.laws import load_law, load_laws
+from analytic.scaling.law_file import load_law, load_laws
 
 PROGRAM = "trainmeter-plan"
 DEFAULT_MICRO_BATCH = 1

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 from analytic.performance.mfu import Assumed
 from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
-from analytic.planning.budget import Market, compare, compute_from_usd
 from analytic.planning.forward import Request
+from analytic.planning.market import Market, compare, compute_from_usd
 from analytic.report.backward import backward_text
-from analytic.scaling.laws import closed_form, load_law, load_laws
+from analytic.scaling.law_file import load_law, load_laws
+from analytic.scaling.optimum import closed_form
 
 LAW = "exercise"
 MFU = 0.4

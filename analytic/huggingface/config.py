@@ -14,10 +14,10 @@ from analytic.errors import PlannerError, SpecError, UnsupportedModelError
 from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS, Family
 from analytic.io.files import read_json_object
 from analytic.io.keys import Derived, Keys
+from analytic.limits import MAX_LAYERS, MAX_PARAMETERS
 from analytic.model.params import model_params
-from analytic.model.spec import MAX_LAYERS, ModelSpec, Numerics
+from analytic.model.spec import ModelSpec, Numerics
 
-MAX_PARAMETERS = 10**15  # a thousand times the largest model published
 ASSUMED_SEQ_LEN = 4096
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Never
 
 from analytic.errors import FileError
-from analytic.model.spec import MAX_DIMENSION
+from analytic.limits import MAX_DIMENSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from analytic.errors import UsageError
+from analytic.limits import MAX_DIMENSION
 from analytic.memory.implementation import Implementation
 from analytic.memory.step import step_memory
 from analytic.model.flops import Checkpointing
-from analytic.model.spec import MAX_DIMENSION, ModelSpec
+from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 
 RESERVE_BYTES = 2 * 10**9  # assumed: what the CUDA context, workspaces and fragmentation take

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from analytic.memory import ops
-from analytic.model.spec import Attention, GroupedQueryAttention, LatentAttention, ModelSpec, MoeFfn
+from analytic.model.spec import Attention, GroupedQueryAttention, LatentAttention, ModelSpec
 from analytic.model.training import TrainingSetup
 
 MIB = 2**20
@@ -77,7 +77,7 @@ def cuda_only(spec: ModelSpec, setup: TrainingSetup) -> Iterator[CudaOnly]:
         _CUBLAS_WHEN,
         "torch aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize (:4096:2:16:8)",
     )
-    if any(isinstance(layer.ffn, MoeFfn) for layer in spec.layers):
+    if spec.has_experts:
         yield CudaOnly(
             "sorting rows by expert, and adding gradients by index",
             None,

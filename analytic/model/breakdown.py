@@ -76,3 +76,15 @@ class Breakdown(Mapping[str, int]):
         keys = dict.fromkeys((*self.terms, *other.terms))
         pairs = {k: (self.terms.get(k, 0), other.terms.get(k, 0)) for k in keys}
         return {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
+
+    def over_layers(self) -> Breakdown:
+        """Terms summed over all layers: `layers.0-2.mlp.up_proj` and the like become `layers.mlp.up_proj`.
+
+        For print only: in a sum over unlike layers two errors could cancel.
+        """
+        total = Breakdown(self.unit, {})
+        for key, value in self.terms.items():
+            head, *rest = key.split(".", 2)
+            term = f"{head}.{rest[-1]}" if head in ("layers", "mtp") else key
+            total += Breakdown(self.unit, {term: value})
+        return total

@@ -8,7 +8,7 @@ kinds are closed unions of frozen dataclasses: a formula `match`es on them and e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
@@ -16,9 +16,7 @@ from itertools import groupby
 from typing import Literal
 
 from analytic.errors import SpecError
-
-MAX_LAYERS = 10_000
-MAX_DIMENSION = 2**24  # 64 times the widest vocabulary published; keeps every tensor below 2**63 elements
+from analytic.limits import MAX_DIMENSION, MAX_LAYERS
 
 
 def _check_dimensions(described: object, *, may_be_zero: frozenset[str] = frozenset()) -> None:
@@ -232,6 +230,10 @@ class LayerSpec:
     residual_dropout: bool = False
 
     @property
+    def has_experts(self) -> bool:
+        return isinstance(self.ffn, MoeFfn)
+
+    @property
     def kind(self) -> str:
         """`gqa+dense`, `mla+moe` and so on, for print."""
         return f"{self.attention.kind}+{self.ffn.kind}"
@@ -301,6 +303,17 @@ class ModelSpec:
     def embedding_width(self) -> int:
         """Features of the embedding and of the head."""
         return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether any layer is a mixture of experts."""
+        return any(run.layer.has_experts for run in self.runs)
+
+    @cached_property
+    def kinds(self) -> Mapping[LayerSpec, LayerRun]:
+        """Each kind of layer, and the first run of it. The last is the kind of the model's last layer."""
+        first = {run.layer: run for run in reversed(self.runs)}
+        return dict(reversed(first.items()))
 
     @cached_property
     def runs(self) -> tuple[LayerRun, ...]:

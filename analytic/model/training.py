@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from analytic.errors import UsageError
+from analytic.limits import MAX_DIMENSION
 from analytic.model.flops import Checkpointing
-from analytic.model.spec import MAX_DIMENSION, LatentAttention, ModelSpec
+from analytic.model.spec import LatentAttention, ModelSpec
 
 Precision = Literal["fp16", "bf16", "fp32"]
 Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
@@ -99,6 +100,20 @@ def check_kernel(kernel: AttentionKernel, spec: ModelSpec) -> None:
             f"attention kernel {kernel} takes heads of one width, these have {uneven.qk_head_dim} for queries and "
             f"{uneven.v_head_dim} for values: expected cudnn, efficient or eager"
         )
+
+
+def planned_setup(spec: ModelSpec, seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
+    """How a plan trains: fully checkpointed, AdamW on fp32 states, accumulating; fused attention where it can be."""
+    return TrainingSetup(
+        seq_len=seq_len,
+        micro_batch=micro_batch,
+        precision=precision,
+        has_master_weights=precision != "fp32",
+        checkpointing="full",
+        attention_kernel="eager" if precision == "fp32" else fused_kernel(spec),
+        is_accumulating=True,
+        rounding_bytes=512,
+    )
 
 
 def _uneven(spec: ModelSpec) -> LatentAttention | None:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Hardware
+from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig
 from analytic.model.flops import AttentionConvention, layer_flops, training_flops
-from analytic.model.spec import LayerSpec, MoeFfn
+from analytic.model.spec import LayerSpec
 from analytic.model.training import Precision, TrainingSetup, check_kernel
 
 SCHEMA = "trainmeter-calibration-1"
@@ -51,7 +51,7 @@ class Case:
             raise UsageError(f"layer = {self.layer}: the model has {len(self.config.spec.layers)}")
         if self.of_layers < len(self.config.spec.layers):
             raise UsageError(f"of_layers = {self.of_layers}: the model has {len(self.config.spec.layers)}")
-        if (self.routing == "none") == any(isinstance(layer.ffn, MoeFfn) for layer in self.layers):
+        if (self.routing == "none") == any(layer.has_experts for layer in self.layers):
             raise UsageError(f"routing = {self.routing!r}: expected none exactly where there are no experts")
         check_kernel(self.setup.attention_kernel, self.config.spec)
 

@@ -12,7 +12,7 @@ from analytic.errors import FileError, PlannerError
 from analytic.huggingface.config import parse
 from analytic.io.files import read_json_object
 from analytic.io.keys import Derived, Keys
-from analytic.model.spec import MAX_LAYERS
+from analytic.limits import MAX_LAYERS
 from analytic.model.training import Precision, TrainingSetup
 from analytic.performance.calibration import (
     SCHEMA,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory
-from analytic.model.spec import LayerSpec, MoeFfn
+from analytic.model.spec import LayerSpec
 from analytic.model.training import TrainingSetup
 from analytic.performance.calibration import Calibration, Case
 from analytic.performance.regression import Stack
@@ -63,7 +63,7 @@ class MeasuredMemory:
         wanted = (
             self.stack.built_by,
             self.stack.is_compiled,
-            self.stack.routing if isinstance(layer.ffn, MoeFfn) else "none",
+            self.stack.routing if layer.has_experts else "none",
         )
         theirs = implementation_of(case.config, case.setup.seq_len)
         return (

@@ -12,15 +12,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Gpu, Hardware
+from analytic.hardware.gpus import Gpu
+from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig
 from analytic.model.flops import AttentionConvention
-from analytic.model.spec import ModelSpec, MoeFfn
-from analytic.model.training import Precision, takes_heads
+from analytic.model.spec import ModelSpec
+from analytic.model.training import Precision, planned_setup, takes_heads
 from analytic.performance.calibration import Calibration, Case, Reading
 from analytic.performance.mfu import Measured, Predicted
 from analytic.performance.regression import PerformanceModel, Stack, belongs, fit, stacks
-from analytic.planning.placement import planned_setup
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,13 @@ class Shape:
             setup=replace(setup, attention_kernel=stack.attention_kernel),
             built_by=stack.built_by,
             is_compiled=stack.is_compiled,
-            routing=stack.routing if self.has_experts else "none",
+            routing=stack.routing if self.config.spec.has_experts else "none",
         )
 
     def may_run_on(self, stack: Stack) -> bool:
         """Whether a stack is of its precision and kind, and takes its heads; whole models are those of transformers."""
-        is_kind = self.has_experts == (stack.routing != "none") and stack.precision == self.precision
+        is_kind = self.config.spec.has_experts == (stack.routing != "none") and stack.precision == self.precision
         return is_kind and stack.built_by == "transformers" and takes_heads(stack.attention_kernel, self.config.spec)
-
-    @property
-    def has_experts(self) -> bool:
-        return any(isinstance(run.layer.ffn, MoeFfn) for run in self.config.spec.runs)
 
 
 class _Step(NamedTuple):
@@ -157,7 +153,7 @@ class Calibrated:
             except UsageError as error:
                 refused = str(error)
         if not found:
-            kind = "experts" if shape.has_experts else "dense layers"
+            kind = "experts" if shape.config.spec.has_experts else "dense layers"
             raise UsageError(refused or f"{self.calibration.name}: too few {shape.precision} cases of {kind} for a fit")
         return min(found, key=lambda each: each[0])
 

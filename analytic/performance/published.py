@@ -8,15 +8,16 @@ from fractions import Fraction
 from pathlib import Path
 
 from analytic.errors import FileError, PlannerError
-from analytic.hardware.gpus import DTYPES, Gpu, Hardware
+from analytic.hardware.gpus import DTYPES, Gpu
+from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig, parse
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Keys
+from analytic.limits import MOST_GPUS
 from analytic.model.flops import AttentionConvention, training_flops
 from analytic.model.params import parameter_counts
 from analytic.performance.mfu import Published
-from analytic.planning.budget import exact
-from analytic.planning.forward import MOST_GPUS
+from analytic.units import exact
 
 MOST_TOKENS_PER_S = 1e9
 _KEYS = (

@@ -28,7 +28,7 @@ from analytic.errors import UsageError
 from analytic.model.flops import AttentionConvention, head_flops, layer_flops
 from analytic.model.params import ParameterCounts, layer_params, parameter_counts
 from analytic.model.spec import DenseFfn, GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
-from analytic.scaling.laws import TabledCost
+from analytic.scaling.optimum import TabledCost
 
 Kind = Literal["dense", "moe"]
 ParamsMeasure = Literal["total", "active", "non_embedding"]

@@ -13,11 +13,11 @@ from analytic.model.flops import AttentionConvention, TrainingFlops, forward_flo
 from analytic.model.params import ParameterCounts, model_params, parameter_counts
 from analytic.planning.architectures import count_params
 from analytic.planning.backward_file import Setup
-from analytic.planning.budget import DataLimit, compute_from_hours, exact, tokens_from_compute
+from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
 from analytic.planning.forward import LAW_MEASURE, WORSE
 from analytic.planning.placement import Placement, place
-from analytic.report.count import collapsed
 from analytic.scaling.laws import OutOfRange, ScalingLaw
+from analytic.units import exact
 
 CONVENTIONS: tuple[AttentionConvention, ...] = ("full", "causal", "half")
 
@@ -102,7 +102,7 @@ class BackwardPlan:
         """Parameters, and forward FLOPs of one sequence, term by term."""
         setup = self.setup
         forward = forward_flops(setup.spec, setup.seq_len, setup.convention)
-        return {"params": dict(collapsed(model_params(setup.spec))), "forward_flops": dict(collapsed(forward))}
+        return {"params": dict(model_params(setup.spec).over_layers()), "forward_flops": dict(forward.over_layers())}
 
     def checks(self) -> tuple[Check, ...]:
         """The result recomputed from its parts, in integers."""

@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from analytic.errors import FileError, PlannerError, UsageError
-from analytic.hardware.gpus import DTYPES, Gpu, Hardware, Price
+from analytic.hardware.gpus import DTYPES, Gpu
+from analytic.hardware.prices import Price
+from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig, parse
 from analytic.io.jsonc import KeyPath, read_jsonc
 from analytic.io.keys import Derived, Keys
+from analytic.limits import MAX_DIMENSION, MOST_EPOCHS, MOST_GPUS, MOST_HOURS, MOST_PEAK_FLOPS_PER_S, MOST_TOKENS
 from analytic.model.flops import AttentionConvention
-from analytic.model.spec import MAX_DIMENSION, ModelSpec
+from analytic.model.spec import ModelSpec
 from analytic.performance.calibration_file import load_calibration
 from analytic.performance.measured_memory import MeasuredMemory
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated, Shape, check_gpu
 from analytic.planning.budget import DataLimit
-from analytic.planning.forward import MOST_GPUS
-from analytic.scaling.laws import ScalingLaw, custom_law, load_laws
+from analytic.scaling.law_file import custom_law, load_laws
+from analytic.scaling.laws import ScalingLaw
 
 SECTIONS = (
     "architecture",
@@ -32,10 +35,6 @@ SECTIONS = (
     "scaling_law",
     "output_options",
 )
-MOST_HOURS = 1e7
-MOST_TOKENS = 10**18
-MOST_EPOCHS = 1e6
-MOST_PEAK_FLOPS_PER_S = 1e21
 CUSTOM = "custom"
 _COEFFICIENTS = {"E": "e", "A": "a", "B": "b", "alpha": "alpha", "beta": "beta"}
 _SAME = 1e-9  # full-precision laws are stated by their logarithms

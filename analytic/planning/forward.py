@@ -12,24 +12,19 @@ from analytic.errors import UsageError
 from analytic.huggingface.config import parse
 from analytic.huggingface.write import to_config
 from analytic.io.keys import Keys
+from analytic.limits import MOST_GPUS, MOST_USD
 from analytic.memory.implementation import NotPredicted
 from analytic.model.flops import training_flops
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.model.spec import ModelSpec
 from analytic.performance.measured_memory import MeasuredMemory
 from analytic.planning.architectures import Candidate, Family, Near, ParamsMeasure, build, frontier, line, near
-from analytic.planning.budget import (
-    MOST_USD,
-    DataLimit,
-    Market,
-    Option,
-    compute_from_usd,
-    exact,
-    gpu_hours_from_usd,
-    tokens_from_compute,
-)
+from analytic.planning.budget import DataLimit, gpu_hours_from_usd, tokens_from_compute
+from analytic.planning.market import Market, Option, compute_from_usd
 from analytic.planning.placement import Placement, place
-from analytic.scaling.laws import SIX_N, Allocation, Cost, OutOfRange, ParamsConvention, ScalingLaw, optimum
+from analytic.scaling.laws import OutOfRange, ParamsConvention, ScalingLaw
+from analytic.scaling.optimum import SIX_N, Allocation, Cost, optimum
+from analytic.units import exact
 
 DEFAULT_LAW = "besiroglu"
 DEFAULT_MFU = 0.4  # assumed, where nobody says anything else
@@ -39,8 +34,6 @@ NO_TOKEN = "the budget does not pay for training on one token"
 MOE_APPROXIMATION = (
     "a dense law at the active parameters: an MoE does better (arXiv:2202.01169), so the loss is an overestimate"
 )
-MOST_GPUS = 10**9
-MOST_DAYS = 10**5
 
 # What a family counts for a law: an MoE stands at the active parameters, in laws of dense models.
 LAW_MEASURE: dict[ParamsConvention, ParamsMeasure] = {"total": "active", "non_embedding": "non_embedding"}

@@ -14,8 +14,7 @@ from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
-from analytic.model.spec import ModelSpec
-from analytic.model.training import Precision, TrainingSetup, fused_kernel
+from analytic.model.training import TrainingSetup, planned_setup
 from analytic.performance.measured_memory import MeasuredLayer, MeasuredMemory
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -115,20 +114,6 @@ def place(
         fits=chosen is not None and need.on_each(chosen) <= available,
         most_micro_batch=most,
         measured=measured,
-    )
-
-
-def planned_setup(spec: ModelSpec, seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
-    """How a plan trains: fully checkpointed, AdamW on fp32 states, accumulating; fused attention where it can be."""
-    return TrainingSetup(
-        seq_len=seq_len,
-        micro_batch=micro_batch,
-        precision=precision,
-        has_master_weights=precision != "fp32",
-        checkpointing="full",
-        attention_kernel="eager" if precision == "fp32" else fused_kernel(spec),
-        is_accumulating=True,
-        rounding_bytes=512,
     )
 
 

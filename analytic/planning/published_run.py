@@ -7,16 +7,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from analytic.errors import PlannerError
-from analytic.hardware.gpus import MOST_USD_PER_GPU_HOUR, Gpu, Hardware
+from analytic.hardware.gpus import Gpu
+from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig, load
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Derived, Keys
+from analytic.limits import MAX_DIMENSION, MOST_GPU_HOURS, MOST_TOKENS, MOST_USD_PER_GPU_HOUR
 from analytic.model.flops import AttentionConvention, training_flops
-from analytic.model.spec import MAX_DIMENSION
-from analytic.planning.backward_file import MOST_TOKENS
-from analytic.planning.budget import SECONDS_PER_HOUR, exact
+from analytic.units import SECONDS_PER_HOUR, exact
 
-MOST_GPU_HOURS = 1e12
 CONVENTIONS: tuple[AttentionConvention, ...] = ("full", "causal")
 _REQUIRED = ("name", "config", "tokens", "seq_len", "gpu", "fp8", "source", "hours")
 

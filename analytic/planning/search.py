@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Hardware
+from analytic.hardware.table import Hardware
 from analytic.huggingface.config import parse
 from analytic.huggingface.write import to_config
 from analytic.io.keys import Keys
@@ -24,9 +24,9 @@ from analytic.performance.mfu import Assumed, Measured, Mfu, Predicted
 from analytic.performance.predict import Calibrated, Shape
 from analytic.performance.published import load_published, nearest
 from analytic.planning.architectures import TOLERANCE, Candidate, Family, Near, build, candidates, line, near
-from analytic.planning.budget import Market, Option, compute_from_usd
 from analytic.planning.forward import Request, allocate, family_for, losses_of
-from analytic.scaling.laws import Allocation
+from analytic.planning.market import Market, Option, compute_from_usd
+from analytic.scaling.optimum import Allocation
 
 MOST_CANDIDATES = 300
 MOST_ROUNDS = 4

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Gpu, Hardware, Price
+from analytic.hardware.gpus import Gpu
+from analytic.hardware.prices import Price
+from analytic.hardware.table import Hardware
 from analytic.huggingface.config import parse
 from analytic.huggingface.write import to_config
 from analytic.io.keys import Keys
@@ -25,8 +27,8 @@ from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated, Shape
 from analytic.performance.regression import Stack
 from analytic.planning.architectures import Family
-from analytic.planning.budget import Market, Option
 from analytic.planning.forward import DEFAULT_MFU, Plan, Request, make_plan
+from analytic.planning.market import Market, Option
 from analytic.planning.placement import MICRO_BATCHES
 from analytic.planning.search import tuned
 from analytic.scaling.laws import ScalingLaw

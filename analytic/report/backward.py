@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analytic.performance.mfu import without_communication
 from analytic.planning.backward import BackwardPlan
-from analytic.report.plan_lines import UPPER_BOUND, fit, is_moe, law_notes, n_name, off, percent, row, si, worth
+from analytic.report.plan_lines import UPPER_BOUND, fit, law_notes, n_name, off, percent, row, si, worth
 from analytic.report.text import flops_text, params_text, table
 
 
@@ -18,7 +18,7 @@ def backward_text(plan: BackwardPlan) -> str:
         ]
     if plan.setup.verify_calculations:
         blocks.append(["checks, recomputed in integers", *_checks(plan)])
-    blocks.append(law_notes(plan.setup.law, plan.extrapolations, plan.epochs, moe=is_moe(plan.setup.spec)))
+    blocks.append(law_notes(plan.setup.law, plan.extrapolations, plan.epochs, moe=plan.setup.spec.has_experts))
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Hardware
+from analytic.hardware.table import Hardware
 from analytic.model.training import Precision
 from analytic.performance.calibration import Calibration, Reading
 from analytic.performance.regression import fit, stacks

@@ -128,8 +128,8 @@ def summarize(config: ModelConfig, work: Workload) -> Summary:
         config=config,
         workload=work,
         params=parameter_counts(spec, mtp=work.mtp),
-        param_terms=collapsed(model_params(spec, mtp=work.mtp)),
-        buffer_terms=collapsed(model_buffers(spec)),
+        param_terms=model_params(spec, mtp=work.mtp).over_layers(),
+        buffer_terms=model_buffers(spec).over_layers(),
         flops=training_flops(
             spec,
             seq_len=s,
@@ -138,7 +138,7 @@ def summarize(config: ModelConfig, work: Workload) -> Summary:
             checkpointing=work.checkpointing,
             mtp=work.mtp,
         ),
-        flop_terms=collapsed(forward_flops(spec, s, work.convention, mtp=work.mtp).times(batch)),
+        flop_terms=forward_flops(spec, s, work.convention, mtp=work.mtp).times(batch).over_layers(),
         mtp_forward=mtp_flops(spec, s, work.convention).total * batch,
         runs=tuple(
             RunSummary(
@@ -151,16 +151,3 @@ def summarize(config: ModelConfig, work: Workload) -> Summary:
             for run in spec.runs
         ),
     )
-
-
-def collapsed(by_run: Breakdown) -> Breakdown:
-    """Terms summed over all layers: `layers.0-2.mlp.up_proj` and the like become `layers.mlp.up_proj`.
-
-    For print only: in a sum over unlike layers two errors could cancel.
-    """
-    total = Breakdown(by_run.unit, {})
-    for key, value in by_run.items():
-        head, *rest = key.split(".", 2)
-        term = f"{head}.{rest[-1]}" if head in ("layers", "mtp") else key
-        total += Breakdown(by_run.unit, {term: value})
-    return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analytic.huggingface.config import ModelConfig
+from analytic.limits import MAX_DIMENSION
 from analytic.memory.capacity import Fit, fits
 from analytic.memory.cuda import cuda_only
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
@@ -12,7 +13,7 @@ from analytic.memory.layer import LayerMemory, layer_memory
 from analytic.memory.peaks import Peak
 from analytic.memory.static import least_states
 from analytic.memory.step import step_memory
-from analytic.model.spec import MAX_DIMENSION, ModelSpec
+from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.report.text import figure, gib_text, table
 
@@ -28,9 +29,8 @@ def memory_text(config: ModelConfig, setup: TrainingSetup) -> str:
         lines += [figure(f"  {category}", size_bytes, gib_text(size_bytes)) for category, size_bytes in states.items()]
         return "\n".join((*lines, figure("  together", sum(states.values()), gib_text(sum(states.values()))), ""))
     lines = [f"memory, predicted for {implementation.name}", f"  {setup_text(setup)}", ""]
-    kinds = {run.layer: run.label for run in reversed(config.spec.runs)}
-    for layer, label in reversed(kinds.items()):
-        lines += [f"one layer ({label}), bytes above its base"]
+    for layer, run in config.spec.kinds.items():
+        lines += [f"one layer ({run.label}), bytes above its base"]
         lines += [*_layer(layer_memory(layer, config.spec.hidden_size, implementation, setup)), ""]
     lines += [*_step(config.spec, implementation, setup), ""]
     return "\n".join(lines)

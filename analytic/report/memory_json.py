@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analytic.huggingface.config import ModelConfig
+from analytic.limits import MAX_DIMENSION
 from analytic.memory.capacity import fits
 from analytic.memory.cuda import cuda_only
 from analytic.memory.implementation import NotPredicted, implementation_of
@@ -14,7 +15,7 @@ from analytic.memory.peaks import Peak
 from analytic.memory.static import least_states
 from analytic.memory.step import StepMemory, step_memory
 from analytic.model.params import layer_params
-from analytic.model.spec import MAX_DIMENSION, LayerRun
+from analytic.model.spec import LayerRun
 from analytic.model.training import TrainingSetup
 
 
@@ -65,10 +66,9 @@ def memory_as_json(config: ModelConfig, setup: TrainingSetup) -> dict[str, Any]:
         least = {str(category): size_bytes for category, size_bytes in least_states(config.spec, setup).items()}
         return {"implementation": None, "reason": implementation.reason, "setup": asdict(setup), "at_least": least}
     spec = config.spec
-    kinds = {run.layer: run.label for run in reversed(spec.runs)}
     layers = [
-        {"layers": label, **_layer(layer_memory(layer, spec.hidden_size, implementation, setup))}
-        for layer, label in reversed(kinds.items())
+        {"layers": run.label, **_layer(layer_memory(layer, spec.hidden_size, implementation, setup))}
+        for layer, run in spec.kinds.items()
     ]
     return {
         "implementation": implementation.name,

@@ -6,14 +6,13 @@ from fractions import Fraction
 
 from analytic.model.spec import DenseFfn, ModelSpec
 from analytic.performance.mfu import without_communication
-from analytic.planning.budget import Market, Option
 from analytic.planning.forward import BAND_NATS, Plan, Schedule
+from analytic.planning.market import Market, Option
 from analytic.report.plan_lines import (
     UPPER_BOUND,
     figures,
     fit,
     gpus_text,
-    is_moe,
     law_notes,
     n_name,
     off,
@@ -23,7 +22,7 @@ from analytic.report.plan_lines import (
     worth,
 )
 from analytic.report.text import flops_text, params_text, table
-from analytic.scaling.laws import Allocation
+from analytic.scaling.optimum import Allocation
 
 DEPTH_SOURCE = "published: 102 (Llama-2-70B) to 130 (Llama-3.1-405B), 37 below a width of 2,048 (Qwen3-0.6B)"
 
@@ -174,7 +173,7 @@ def _hanging(plan: Plan) -> list[str]:
 
 
 def _law_lines(plan: Plan) -> list[str]:
-    lines = law_notes(plan.request.law, plan.extrapolations, plan.epochs, moe=is_moe(plan.spec))
+    lines = law_notes(plan.request.law, plan.extrapolations, plan.epochs, moe=plan.spec.has_experts)
     if plan.request.law.n_means == "total" or plan.request.family.kind == "moe":
         return lines
     return [*lines, row("  N for this law", f"{plan.outcome.candidate.params:,}")]

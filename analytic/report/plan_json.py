@@ -10,8 +10,8 @@ from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.performance.mfu import Mfu, without_communication
 from analytic.planning.backward import BackwardPlan
-from analytic.planning.budget import Market, Option
 from analytic.planning.forward import BAND_NATS, MOE_APPROXIMATION, Plan
+from analytic.planning.market import Market, Option
 from analytic.planning.placement import Placement
 from analytic.planning.published_run import Run, headline, implied_mfus
 from analytic.scaling.laws import OutOfRange, ScalingLaw

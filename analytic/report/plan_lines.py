@@ -8,7 +8,6 @@ from fractions import Fraction
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.model.params import ParameterCounts
-from analytic.model.spec import DenseFfn, ModelSpec
 from analytic.planning.forward import MOE_APPROXIMATION
 from analytic.planning.placement import Placement
 from analytic.report.text import gib_text, params_text
@@ -23,10 +22,6 @@ UPPER_BOUND = "no communication: upper bound"
 def n_name(params: ParameterCounts) -> str:
     """What N stands for where a law or 6 N D takes it: the active parameters of a model that has others."""
     return "N" if params.active == params.total else "N_active"
-
-
-def is_moe(spec: ModelSpec) -> bool:
-    return any(not isinstance(layer.ffn, DenseFfn) for layer in set(spec.layers))
 
 
 def worth(law: ScalingLaw, tokens: int, unique_tokens: float) -> list[str]:

@@ -12,7 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analytic.planning.architectures import line
 from analytic.planning.forward import BAND_NATS, Plan, family_for
-from analytic.scaling.laws import Cost, ScalingLaw
+from analytic.scaling.laws import ScalingLaw
+from analytic.scaling.optimum import Cost
 
 # Okabe and Ito's colours, told apart in every common colour vision; dashes tell the lines apart in grey.
 STYLES = (

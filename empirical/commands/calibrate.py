@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from analytic.commands.options import Parser, positive_integer, run
 from analytic.errors import UsageError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.huggingface import config as hf
 from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Case, Reading

@@ -10,66 +10,33 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from analytic.commands.options import Parser, number_up_to, positive_integer, run
 from analytic.errors import PlannerError, UsageError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.huggingface import config as hf
 from analytic.io.files import model_config_paths
 from analytic.performance.calibration import Calibration, Case
 from analytic.planning.forward import DEFAULT_LAW
-from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, MachinePlan, machine_plan
+from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, machine_plan
 from analytic.report.count import Workload
-from analytic.scaling.laws import load_law
+from analytic.scaling.law_file import load_law
 from empirical.proof.check import Check
+from empirical.proof.findings import Findings
 from empirical.proof.workers import Job, default_workers, verify_all
 
 if TYPE_CHECKING:
     import torch
 
     from empirical.measure.memory import MeasuredPeak
-    from empirical.measure.train import Trained
 
 DEFAULT_OUT = Path("calibration.json")
 MOST_MINUTES = 7 * 24 * 60
-
-
-@dataclass
-class Findings:
-    """What was found so far: a run that is interrupted, or cannot go on, tells this much.
-
-    Attributes:
-        memory: peaks of a layer and, where it fits, of a whole step, by model; measured on the device.
-        calibration: what was timed on it, as it is on disk.
-        planned, trained: a plan for this machine, and what its training came to.
-    """
-
-    checks: list[Check] = field(default_factory=list)
-    memory: dict[str, list[MeasuredPeak]] = field(default_factory=dict)
-    calibration: Calibration | None = None
-    planned: MachinePlan | None = None
-    trained: Trained | None = None
-
-    @property
-    def failed(self) -> int:
-        return sum(check.status == "fail" for check in self.checks)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "checks": [check.as_json() for check in self.checks],
-            "passed": len(self.checks) - self.failed,
-            "failed": self.failed,
-            "memory": [{"model": model, **peak.as_json()} for model, peaks in self.memory.items() for peak in peaks],
-            "calibration": None if self.calibration is None else self.calibration.as_json(),
-            "planned": None if self.planned is None else self.planned.as_json(),
-            "trained": None if self.trained is None else self.trained.as_json(),
-        }
 
 
 def verify(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,6 @@ from analytic.io.keys import Keys
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
-from analytic.model.spec import MoeFfn
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
 from analytic.performance.calibration import Case, Part, Routing
 
@@ -138,15 +137,14 @@ def layer_cases(config: ModelConfig, setup: TrainingSetup, *, is_compiled: bool 
         ("forward_backward", checkpointed),
         ("forward_backward", replace(checkpointed, is_accumulating=True)),
     )
-    first_of_kind = {run.layer: run.first for run in reversed(config.spec.runs)}
-    for layer, first in reversed(first_of_kind.items()):
-        routings: tuple[Routing, ...] = ("balanced", "router") if isinstance(layer.ffn, MoeFfn) else ("none",)
+    for layer, head in config.spec.kinds.items():
+        routings: tuple[Routing, ...] = ("balanced", "router") if layer.has_experts else ("none",)
         for part, own in timed:
             for routing in routings:
                 yield Case(
                     config=config,
                     part=part,
-                    layer=first,
+                    layer=head.first,
                     of_layers=len(config.spec.layers),
                     setup=own,
                     is_compiled=is_compiled,
@@ -159,7 +157,6 @@ def step_cases(
 ) -> Iterator[Case]:
     """A step of the whole model, as a plan runs it; where it cannot fit, of two depths at full width."""
     setup = replace(setup, has_master_weights=setup.precision != "fp32", checkpointing="full")
-    has_experts = any(isinstance(run.layer.ffn, MoeFfn) for run in config.spec.runs)
     for depth in _depths(config, setup, memory_bytes):
         yield Case(
             config=cut(config, depth),
@@ -168,7 +165,7 @@ def step_cases(
             of_layers=len(config.spec.layers),
             setup=setup,
             is_compiled=is_compiled,
-            routing="balanced" if has_experts else "none",
+            routing="balanced" if config.spec.has_experts else "none",
         )
 
 

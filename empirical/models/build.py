@@ -18,7 +18,7 @@ from transformers.modeling_layers import MtpModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from analytic.huggingface.config import ModelConfig
-from analytic.model.spec import LayerRun, LayerSpec, ModelSpec, MoeFfn
+from analytic.model.spec import LayerRun, ModelSpec, MoeFfn
 from empirical.models.experts import grouped_mm_takes
 from empirical.models.layers import DecoderLayer, DecoderModel, supported
 from empirical.models.names import OURS, Names, Term, names_of, term_of
@@ -104,7 +104,7 @@ def transformers_model(
 ) -> PreTrainedModel:
     """The real causal language model, in evaluation mode. `overrides` replace keys of the configuration."""
     options: dict[str, Any] = {"attn_implementation": attention or attention_implementations(config)[0]}
-    if any(isinstance(run.layer.ffn, MoeFfn) for run in config.spec.runs):
+    if config.spec.has_experts:
         options["experts_implementation"] = experts_implementation(config.spec, dtype)
     with _on(device):
         model = AutoModelForCausalLM.from_config(transformers_config(config, overrides), dtype=dtype, **options)
@@ -142,7 +142,9 @@ class TransformersLayers:
     def __init__(self, config: ModelConfig, seq_len: int, attention: AttentionImplementation) -> None:
         model = transformers_model(config, attention=attention)
         path = names_of(config).layers_path
-        self._layers = {i: model.get_submodule(f"{path}.{i}") for i in first_of_kind(config.spec).values()}
+        self._layers = {
+            i: model.get_submodule(f"{path}.{i}") for i in (run.first for run in config.spec.kinds.values())
+        }
         self._arguments: dict[int, dict[str, Any]] = {}
         for i, layer in self._layers.items():
             layer.register_forward_pre_hook(functools.partial(self._remember, i), with_kwargs=True)
@@ -166,11 +168,6 @@ class TransformersLayers:
 
 class _AllSeenError(Exception):
     """Every kind of layer has been called."""
-
-
-def first_of_kind(spec: ModelSpec) -> dict[LayerSpec, int]:
-    """The first layer of each kind, by its index."""
-    return {run.layer: run.first for run in reversed(spec.runs)}
 
 
 _CACHES = ("past_key_values", "layer_past")

@@ -42,8 +42,7 @@ def verify(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     for source in sources:
         yield from _check_params(config, source)
     yield from _check_model(config, real, seq_len)
-    kinds = build.first_of_kind(config.spec).values()
-    for run in (run for run in config.spec.runs if run.first in kinds):
+    for run in sorted(config.spec.kinds.values(), key=lambda run: run.first):
         yield from _check_layer(config, run, sources, seq_len)
         yield _check_recompute(config, run, real, seq_len)
     if config.spec.mtp_layers:

@@ -100,8 +100,7 @@ def memory_checks(config: ModelConfig, setup: TrainingSetup) -> Iterator[Check]:
     implementation = implementation_of(config, setup.seq_len)
     if isinstance(implementation, NotPredicted):
         return
-    heads = {run.layer: run for run in reversed(config.spec.runs)}
-    for run in reversed(heads.values()):
+    for run in config.spec.kinds.values():
         yield from layer_checks(config, run, implementation, setup)
     yield from step_checks(config, implementation, setup)
 

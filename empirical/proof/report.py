@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from analytic.hardware.gpus import Hardware
+from analytic.hardware.table import Hardware
 from analytic.planning.this_machine import MachinePlan
 from analytic.report.calibration import calibration_text
 from analytic.report.memory import setup_text
@@ -14,9 +14,9 @@ from analytic.report.text import table
 from empirical.proof.check import Check
 
 if TYPE_CHECKING:
-    from empirical.commands.prove import Findings
     from empirical.measure.memory import MeasuredPeak
     from empirical.measure.train import Trained
+    from empirical.proof.findings import Findings
 
 
 def verify_text(found: Findings, hardware: Hardware, versions: Mapping[str, str]) -> str:

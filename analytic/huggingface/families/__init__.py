@@ -1,7 +1,6 @@
 """The families that can be read: for each `model_type` its required keys and the parser of its `config.json`.
 
-With `analytic.huggingface.config` the only modules that know Hugging Face's key names. A new family is one parser here, a
-table of names in `empirical.models.names` and, where it is truly new, one kind in `analytic.model.spec`.
+Only this package and `analytic.huggingface.config` know the key names of Hugging Face.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from analytic.huggingface.families.parts import (
     windows,
 )
 from analytic.io.keys import Derived, Keys
-from analytic.model.spec import LAYER_NORM, MAX_LAYERS, DenseFfn, FeedForward, MoeFfn, QkNorm, Routing
+from analytic.limits import MAX_LAYERS
+from analytic.model.spec import LAYER_NORM, DenseFfn, FeedForward, MoeFfn, QkNorm, Routing
 
 
 def _mixtral(keys: Keys) -> Described:

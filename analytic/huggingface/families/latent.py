@@ -20,7 +20,8 @@ from analytic.huggingface.families.parts import (
     shared_experts,
 )
 from analytic.io.keys import Derived, Keys
-from analytic.model.spec import MAX_LAYERS, FeedForward, LatentAttention, LayerSpec, Routing
+from analytic.limits import MAX_LAYERS
+from analytic.model.spec import FeedForward, LatentAttention, LayerSpec, Routing
 
 
 def _latent_attention(keys: Keys, *, where: str) -> LatentAttention:

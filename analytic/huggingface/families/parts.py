@@ -13,8 +13,8 @@ from typing import Any, TypedDict
 
 from analytic.errors import SpecError
 from analytic.io.keys import Derived, Keys
+from analytic.limits import MAX_LAYERS
 from analytic.model.spec import (
-    MAX_LAYERS,
     PRE_NORM,
     RMS_NORM,
     DenseFfn,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analytic.errors import PlannerError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 
 # Dense peaks in TFLOP/s as the makers' datasheets give them without sparsity.

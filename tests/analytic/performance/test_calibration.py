@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analytic.errors import FileError, UsageError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.performance.calibration import Ceiling
 from analytic.performance.calibration_file import load_calibration
 from tests.calibration_cases import FP32, LLAMA, MIXTRAL, calibration, case, explained, written

@@ -13,10 +13,11 @@ from analytic.commands import plan as plan_cli
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
+from analytic.model.training import planned_setup
 from analytic.performance.calibration import Reading
 from analytic.performance.measured_memory import MeasuredMemory
 from analytic.performance.regression import Stack
-from analytic.planning.placement import Placement, place, planned_setup
+from analytic.planning.placement import Placement, place
 from tests.calibration_cases import backward_file, calibration, case, explained, grid, llama, written
 from tests.configurations import parsed
 from tests.memory_cases import predicted

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analytic.errors import FileError, PlannerError, UsageError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.model.training import TrainingSetup
 from analytic.performance.calibration import Calibration, Case, Reading
 from analytic.performance.mfu import Measured, Predicted

@@ -18,7 +18,7 @@ from analytic.model.flops import training_flops
 from analytic.model.params import parameter_counts
 from analytic.model.spec import DenseFfn, GroupedQueryAttention, MoeFfn
 from analytic.planning.architectures import Candidate, Family, build, candidates, design, frontier, near, shapes
-from analytic.scaling.laws import load_law, load_laws
+from analytic.scaling.law_file import load_law, load_laws
 from empirical.models.build import transformers_model
 from empirical.proof.crosscheck import verify
 

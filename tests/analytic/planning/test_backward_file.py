@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytic.errors import FileError, PlannerError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir, read_json_object, read_toml
 from analytic.io.jsonc import key_lines, read_jsonc, without_comments
 from analytic.performance.mfu import Measured
@@ -20,7 +20,7 @@ from analytic.planning.backward import BackwardPlan, plan_backward
 from analytic.planning.backward_file import load_setup
 from analytic.report.backward import backward_text
 from analytic.report.plan_json import backward_json
-from analytic.scaling.laws import load_law, load_laws
+from analytic.scaling.law_file import load_law, load_laws
 
 EXAMPLE = configs_dir() / "backward_scaling_config.json"
 HARDWARE = load_hardware()

@@ -17,24 +17,18 @@ from analytic.exercise.budget import (
     get_optimal_N_D_from_cost,
     training_budget_text,
 )
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import configs_dir
 from analytic.performance.mfu import Assumed, Measured, Mfu, Published, without_communication
 from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
-from analytic.planning.budget import (
-    DataLimit,
-    Market,
-    compare,
-    compute_from_hours,
-    compute_from_usd,
-    exact,
-    tokens_from_compute,
-)
+from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
 from analytic.planning.forward import Plan, Request, make_plan
-from analytic.scaling.laws import load_law, load_laws
+from analytic.planning.market import Market, compare, compute_from_usd
+from analytic.scaling.law_file import load_law, load_laws
+from analytic.units import exact
 
 HARDWARE = load_hardware()
 LAWS = load_laws()

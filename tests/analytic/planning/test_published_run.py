@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analytic.errors import PlannerError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 from analytic.model.params import parameter_counts
 from analytic.planning.published_run import headline, implied_mfus, load_run, shipped_runs

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from analytic.commands import plan as plan_cli
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.model.flops import training_flops
 from analytic.model.training import TrainingSetup
 from analytic.performance.calibration import Calibration
 from analytic.performance.published import load_published, nearest
 from analytic.performance.work import optimizer_bytes
 from analytic.planning import search as tune
+from tests.analytic.performance.test_regression import work
 from tests.calibration_cases import SECONDS_PER, calibration, case, explained, grid, written
 from tests.configurations import parsed
-from tests.analytic.performance.test_regression import work
 
 BUDGET = ["--budget", "20000"]
 

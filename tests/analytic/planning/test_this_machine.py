@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.performance.calibration import Calibration, Ceiling
 from analytic.performance.mfu import Assumed, Predicted
 from analytic.planning import search as tune
 from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, MachinePlan, machine_plan
-from analytic.scaling.laws import load_law
+from analytic.scaling.law_file import load_law
 from tests.calibration_cases import calibration, explained, grid
 
 HARDWARE, LAW = load_hardware(), load_law("besiroglu")

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from analytic.errors import PlannerError
 from analytic.io.files import configs_dir
-from analytic.scaling.laws import CostCurve, ScalingLaw, closed_form, load_law, load_laws, optimum
+from analytic.scaling.law_file import load_law, load_laws
+from analytic.scaling.laws import ScalingLaw
+from analytic.scaling.optimum import CostCurve, closed_form, optimum
 
 TEN_DIGITS = 5e-11
 

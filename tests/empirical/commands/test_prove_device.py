@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.performance.calibration_file import load_calibration
 from empirical.commands import prove as cli
-from empirical.commands.prove import Findings
 from empirical.measure import calibrate, throughput
 from empirical.measure import memory as memory_measured
 from empirical.measure.cases import default_cases
 from empirical.measure.machine import this_machine
+from empirical.proof.findings import Findings
 from empirical.proof.report import verify_text
 from tests.calibration_cases import LLAMA, calibration, written
 from tests.configurations import parsed

@@ -174,7 +174,7 @@ def test_ceilings() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_a_llama_3_8b_layer_on_cuda(is_compiled: bool) -> None:
-    from analytic.hardware.gpus import load_hardware
+    from analytic.hardware.table import load_hardware
     from tests.calibration_cases import calibration
     from tests.configurations import shipped
 

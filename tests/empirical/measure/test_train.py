@@ -13,15 +13,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import load_hardware
+from analytic.hardware.table import load_hardware
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
-from analytic.scaling.laws import load_law
+from analytic.scaling.law_file import load_law
 from empirical.commands import prove as cli
-from empirical.commands.prove import Findings
 from empirical.measure import machine, throughput, train
 from empirical.measure import memory as memory_measured
 from empirical.measure.throughput import build
 from empirical.models.programs import StepProgram
+from empirical.proof.findings import Findings
 from empirical.proof.report import verify_text
 from empirical.proof.workers import verify_all
 from tests.calibration_cases import BF16, FP32, LLAMA, calibration, case
