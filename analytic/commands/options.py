@@ -11,6 +11,7 @@ from typing import Any, Never, get_args
 
 from analytic.errors import UsageError
 from analytic.hardware.gpus import DTYPES
+from analytic.hardware.table import Hardware
 from analytic.limits import MAX_DIMENSION, MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS, MOST_USD
 from analytic.model.flops import AttentionConvention, Checkpointing
 from analytic.model.training import AttentionKernel, Optimizer, Precision
@@ -80,7 +81,7 @@ class Flag:
     metavar: str | None = None
     aliases: tuple[str, ...] = ()
     read: Callable[[str], Any] = str
-    choices: Collection[str] | None = None
+    choices: Collection[str | int] | None = None
     is_repeated: bool = False
     is_switch: bool = False
 
@@ -167,7 +168,7 @@ FLAGS: Mapping[str, Flag] = {
     "master_weights": Flag(help="fp32 master weights and gradients in addition", is_switch=True),
     "accumulating": Flag(help="gradients exist already; default: they are None", is_switch=True),
     "rounding": Flag(
-        help="bytes the allocator rounds up to: 1 (default) or 512", metavar="BYTES", choices=("1", "512")
+        help="bytes the allocator rounds up to: 1 (default) or 512", metavar="BYTES", read=int, choices=(1, 512)
     ),
     # machine
     "gpus": Flag(help="such as 8xh100, 512xh100=2.5 (USD per GPU-hour) or 1x80GiB", metavar="NxGPU[=USD]", read=_gpus),
@@ -240,3 +241,41 @@ def refuse(condition: bool, message: str) -> None:
     """Raise where options contradict each other: one that would be read by nothing is an error, not ignored."""
     if condition:
         raise UsageError(message)
+
+
+def add_model(parser: Parser) -> None:
+    """MODEL, as every verb takes it."""
+    parser.add_argument("model", metavar="MODEL", help="a shipped name, or a config.json or its folder")
+
+
+def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given: the rest is left to the defaults of the function that takes them."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None and value is not False}
+
+
+def mfus(pairs: Sequence[tuple[str | None, float]] | None, hardware: Hardware) -> dict[str | None, float]:
+    """The MFUs of `--mfu` by GPU; None is that of every other GPU.
+
+    Raises:
+        UsageError: one that is given twice.
+    """
+    found: dict[str | None, float] = {}
+    for name, value in pairs or ():
+        key = None if name is None else hardware.find(name).key
+        refuse(key in found, f"--mfu: {'the MFU of every GPU' if key is None else key} is given twice")
+        found[key] = value
+    return found
+
+
+def prices(pairs: Sequence[tuple[str, float | None]] | None, hardware: Hardware) -> dict[str, float | None]:
+    """The GPUs of `--gpu` with the prices given.
+
+    Raises:
+        UsageError: one that is given twice.
+    """
+    found: dict[str, float | None] = {}
+    for name, price in pairs or ():
+        key = hardware.find(name).key
+        refuse(key in found, f"--gpu: {key} is given twice")
+        found[key] = price
+    return found

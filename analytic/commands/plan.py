@@ -5,15 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from analytic.commands.compare import mfus_of
-from analytic.commands.options import Parser, add_flags, refuse
+from analytic.commands.options import Parser, add_flags, mfus, prices, refuse
 from analytic.commands.verb import document_verb
 from analytic.errors import UsageError
 from analytic.hardware.table import Hardware, load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import json_bytes, write_files
 from analytic.performance.calibration_file import load_calibration
-from analytic.performance.mfu import Assumed
+from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated
 from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
@@ -123,17 +122,13 @@ def _assumed(args: Namespace) -> tuple[str, ...]:
 
 
 def _market(args: Namespace, hardware: Hardware) -> Market:
-    given = mfus_of(args, hardware)
+    given = {key: Assumed(value=value, by="given") for key, value in mfus(args.mfu, hardware).items()}
     general = given.get(None, Assumed(value=DEFAULT_MFU, by="default"))
-    by_gpu = {key: mfu for key, mfu in given.items() if key is not None}
-    prices: dict[str, float | None] = {}
-    for name, price in args.gpu or ():
-        key = hardware.find(name).key
-        refuse(key in prices, f"--gpu: {key} is given twice")
-        prices[key] = price
-    if prices and (stray := by_gpu.keys() - prices.keys()):
+    by_gpu: dict[str, Mfu] = {key: mfu for key, mfu in given.items() if key is not None}
+    asked = prices(args.gpu, hardware)
+    if asked and (stray := by_gpu.keys() - asked.keys()):
         raise UsageError(f"--mfu {', '.join(sorted(stray))}: not among the GPUs of --gpu")
-    return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=prices, dtype=args.dtype or DEFAULT_DTYPE)
+    return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=asked, dtype=args.dtype or DEFAULT_DTYPE)
 
 
 VERB = document_verb(

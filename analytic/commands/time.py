@@ -4,56 +4,27 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from analytic.commands.count import add_model
-from analytic.commands.options import Parser, add_flags, refuse
+from analytic.api import time
+from analytic.commands.options import Parser, add_flags, add_model, given, mfus, refuse
 from analytic.commands.verb import document_verb
-from analytic.hardware.prices import given_price
 from analytic.hardware.table import load_hardware
-from analytic.huggingface.config import load
-from analytic.huggingface.shipped import find_model
-from analytic.performance.mfu import Assumed
-from analytic.planning.market import DEFAULT_DTYPE
-from analytic.planning.timing import Run, time_on
 from analytic.report.document import Document
-from analytic.report.timing import time_document
+
+FLAGS = ("dtype", "seq_len", "attention")
 
 
 def _add_arguments(parser: Parser) -> None:
     add_model(parser)
-    add_flags(parser, "tokens", "gpus", "mfu", "dtype", "seq_len", "attention")
-
-
-def run_of(args: Namespace) -> Run:
-    """What is to be trained."""
-    refuse(args.tokens is None, "--tokens: expected how many to train on, such as 15T")
-    config = load(find_model(args.model))
-    return Run(
-        config=config,
-        tokens=args.tokens,
-        seq_len=args.seq_len or config.default_seq_len,
-        dtype=args.dtype or DEFAULT_DTYPE,
-        convention=args.attention or "full",
-    )
+    add_flags(parser, "tokens", "gpus", "mfu", *FLAGS)
 
 
 def _answer(args: Namespace) -> Document:
-    run = run_of(args)
+    refuse(args.tokens is None, "--tokens: expected how many to train on, such as 15T")
     refuse(args.gpus is None, "--gpus: expected GPUs such as 512xh100 or 512xh100=2.5")
     hardware = load_hardware()
-    gpu = hardware.find(args.gpus.name)
-    usd = args.gpus.usd_per_gpu_hour
-    given = [value for name, value in args.mfu or () if name is None or hardware.find(name) == gpu]
-    refuse(len(given) > 1, f"--mfu: the MFU of {gpu.key} is given twice")
-    return time_document(
-        time_on(
-            run,
-            gpu,
-            hardware,
-            num_gpus=args.gpus.count,
-            price=None if usd is None else given_price(usd),
-            mfu=Assumed(value=given[0], by="given") if given else None,
-        )
-    )
+    found = mfus(args.mfu, hardware)
+    mfu = found.get(hardware.find(args.gpus.name).key, found.get(None))
+    return time(args.model, tokens=args.tokens, gpus=args.gpus, mfu=mfu, **given(args, *FLAGS)).document
 
 
 VERB = document_verb(
