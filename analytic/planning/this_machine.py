@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from analytic.errors import UsageError
 from analytic.hardware.gpus import Gpu
 from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
+from analytic.huggingface.config import ModelConfig
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
@@ -177,7 +174,7 @@ def _calibrated(
 
 def _case(plan: Plan, micro_batch: int, stack: Stack | None) -> Case:
     seq_len = plan.request.family.seq_len
-    config = parse(Path("plan.json"), Keys(to_config(plan.spec, seq_len)))
+    config = ModelConfig.designed(plan.spec, seq_len)
     stack = stack or Stack(
         built_by="transformers",
         precision=PRECISION,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from analytic.errors import SpecError
+from analytic.huggingface.weight_names import LLAMA, Names
 from analytic.io.keys import Derived, Keys
 from analytic.limits import MAX_LAYERS
 from analytic.model.spec import (
@@ -27,20 +28,18 @@ from analytic.model.spec import (
     NormSlot,
     Numerics,
     QkNorm,
-    Routing,
 )
-
-# What `transformers` knows by name (modeling_rope_utils.py, activations.py); it fails on any other.
-ROTARY_TYPES = ("default", "dynamic", "linear", "llama3", "longrope", "proportional", "yarn")
-ACTIVATIONS = (
-    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
-    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2"),
-    *("relu6", "sigmoid", "silu", "swish", "tanh"),
-)
-
 
 SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 GROUPED = (*SHAPE, "num_key_value_heads")
+WITHOUT_FFN = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+LOCAL_EXPERTS = ("num_local_experts", "num_experts_per_tok")
+# Other names of a key in `transformers`; either of the two is in its files.
+NUM_EXPERTS_ALIAS = {"num_experts": "num_local_experts"}
+LOCAL_EXPERTS_ALIAS = {"num_local_experts": "num_experts"}
+
+ONE_NORM = (NormSlot.BEFORE_ATTENTION,)
+WEIGHT_ONLY = Norm(kind="layer")
 
 Described = tuple[ModelSpec, Numerics]
 
@@ -62,6 +61,7 @@ class Family:
             place, by spelling; the class is handed the key itself, too.
         nested_defaults: class defaults that stand for absent keys of a `text_config`, which `transformers`
             used to write as differences from them.
+        names: how the class names its weights. post_norm_names: where its layers normalize after each network.
     """
 
     transformers_class: str
@@ -69,6 +69,8 @@ class Family:
     parse: Callable[[Keys], Described]
     aliases: Mapping[str, str] = field(default_factory=dict)
     nested_defaults: Mapping[str, int] = field(default_factory=dict)
+    names: Names = LLAMA
+    post_norm_names: Names | None = None
 
 
 def same_if_stated(keys: Keys, spellings: Mapping[str, str]) -> None:
@@ -196,14 +198,6 @@ def plain(width: int, *, bias: bool) -> DenseFfn:
     return DenseFfn(intermediate_size=width, gated=False, bias=bias)
 
 
-def dropout(keys: Keys, key: str, absent: float) -> bool:
-    """Whether a dropout is on, by its probability."""
-    value = keys.config.get(key, absent)
-    if type(value) not in (int, float) or not 0 <= value < 1:
-        keys.reject(key, value, "a number from 0 to below 1")
-    return bool(value > 0)
-
-
 def windows(keys: Keys, window: int | None, is_sliding: Callable[[int], bool] = lambda _: True) -> list[int | None]:
     """The window of each layer: as `layer_types` says, or where that is absent those that the class chooses."""
     count = num_layers(keys)
@@ -304,47 +298,4 @@ def decoder(
         tie_word_embeddings=keys.flag("tie_word_embeddings", absent),
         has_rotary=has_rotary,
         mtp_layers=mtp_layers,
-    )
-
-
-def stated_activation(keys: Keys, absent: str, *, where: str) -> str:
-    """`activation_function`, as GPT-2 and those after it spell it."""
-    return keys.unreported().text("activation_function", Derived(absent, where), among=ACTIVATIONS)
-
-
-def numerics(
-    keys: Keys,
-    *,
-    where: str,
-    eps: float = 1e-6,
-    eps_key: str = "rms_norm_eps",
-    theta: float = 10_000.0,
-    act: str = "silu",
-    act_key: str = "hidden_act",
-    rope_interleaved: bool = False,
-    rope_spellings: Mapping[str, str] | None = None,
-    routing: Routing | None = None,
-) -> Numerics:
-    """Epsilon, activation and rotary base; `rope_parameters` (transformers 5) before the older keys.
-
-    `rope_spellings`: other names of rotary scaling that the family's class takes.
-    """
-    keys = keys.unreported()
-    base, scaling = keys, keys.section("rope_scaling")
-    if (parameters := keys.section("rope_parameters")) is not None:
-        base = scaling = parameters
-    rope_type = "default"
-    if scaling is not None:
-        key = "rope_type" if "rope_type" in scaling.config else "type"
-        spellings = rope_spellings or {}
-        names = (*ROTARY_TYPES, *spellings)
-        rope_type = scaling.text(key, Derived("default", "no rotary scaling named"), among=names)
-        rope_type = spellings.get(rope_type, rope_type)
-    return Numerics(
-        norm_eps=keys.number(eps_key, Derived(eps, where)),
-        rope_theta=base.number("rope_theta", Derived(theta, where)),
-        rope_type=rope_type,
-        rope_interleaved=rope_interleaved,
-        activation=keys.text(act_key, Derived(act, where), among=ACTIVATIONS),
-        routing=routing or Routing(),
     )
