@@ -15,8 +15,10 @@ from analytic.errors import UsageError
 from analytic.huggingface import config as hf
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.capacity import RESERVE_BYTES
-from analytic.model.flops import AttentionConvention, Checkpointing
-from analytic.model.training import AttentionKernel, Optimizer, Precision, TrainingSetup, check_kernel, fused_kernel
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.flops import AttentionConvention
+from analytic.model.optimizer import Optimizer
+from analytic.model.training import AttentionKernel, Precision, TrainingSetup, check_kernel, fused_kernel
 from analytic.report import text as report
 from analytic.report.count import Workload, summarize
 from analytic.report.memory import fits_text, memory_text
