@@ -123,7 +123,7 @@ def _fits(config: ModelConfig, setup: TrainingSetup, args: argparse.Namespace) -
 
 
 def _memory_bytes(text: str) -> int:
-    """A number of GiB, or the marketed memory of a GPU.
+    """A number of GiB, or the memory of a GPU.
 
     Raises:
         UsageError: neither; the message lists the GPUs there are.
