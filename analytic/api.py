@@ -18,7 +18,8 @@ from analytic.huggingface.config import load as load_config
 from analytic.huggingface.shipped import find_model
 from analytic.limits import MAX_DIMENSION, MOST_GPUS, MOST_TOKENS
 from analytic.memory.capacity import RESERVE_BYTES
-from analytic.model.flops import AttentionConvention, Checkpointing
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.flops import AttentionConvention
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.model.training import (
     AttentionKernel,

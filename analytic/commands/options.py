@@ -13,8 +13,10 @@ from analytic.errors import UsageError
 from analytic.hardware.gpus import DTYPES
 from analytic.hardware.table import Hardware
 from analytic.limits import MAX_DIMENSION, MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS, MOST_USD
-from analytic.model.flops import AttentionConvention, Checkpointing
-from analytic.model.training import AttentionKernel, Optimizer, Precision
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.flops import AttentionConvention
+from analytic.model.optimizer import Optimizer
+from analytic.model.training import AttentionKernel, Precision
 from analytic.units import GpuCount, parse_gpus, parse_hours, parse_integer, parse_length, parse_number, parse_share
 
 PICTURES = (".png", ".svg")

@@ -11,7 +11,7 @@ from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.peaks import Peak
 from analytic.memory.static import least_states
 from analytic.memory.step import step_memory
-from analytic.model.flops import Checkpointing
+from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
 from analytic.planning.placement import Placement, place
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Gpu
+from analytic.hardware.gpus import Gpu, GpuMemory
 from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig
@@ -145,7 +145,7 @@ def _gpu(calibration: Calibration, hardware: Hardware) -> tuple[Gpu, str]:
         aliases=(),
         device_names=(machine.device.removeprefix("NVIDIA "),),
         peak_flops_per_s={PRECISION: round(peak[0])},
-        memory_bytes=machine.memory_bytes,
+        memory=GpuMemory(total_bytes=machine.memory_bytes, source=f"total_memory of {machine.device}"),
         bandwidth_bytes_per_s=round(calibration.ceiling("copy", PRECISION) or 0),
         tdp_watts=0,
         source=peak[1],

@@ -15,7 +15,8 @@ from analytic.exercise.model_cost import exercise_setup
 from analytic.huggingface.config import ModelConfig
 from analytic.huggingface.weight_names import MTP, Terms
 from analytic.model.breakdown import Breakdown
-from analytic.model.flops import forward_flops, last_projection_flops, layer_flops, mtp_flops, training_flops
+from analytic.model.checkpointing import last_projection_flops
+from analytic.model.flops import forward_flops, layer_flops, mtp_flops, training_flops
 from analytic.model.params import model_buffers, model_params, mtp_params
 from analytic.model.spec import LayerRun, ModelSpec, MoeFfn
 from empirical.models import build
