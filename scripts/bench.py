@@ -12,7 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commands.options import Parser, positive_integer, run
+from analytic.commands.options import Parser, positive_integer
+from analytic.commands.run import run
 from analytic.huggingface.config import load
 from analytic.io.files import configs_dir, model_config_paths
 from analytic.memory.implementation import Implementation, implementation_of

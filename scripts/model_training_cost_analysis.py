@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.commands.options import Parser, positive_integer, refuse
+from analytic.commands.run import run
 from analytic.exercise.budget import get_optimal_N_D_from_cost, training_budget_text
 from analytic.exercise.model_cost import (
     analyze,

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.commands.options import Parser, positive_integer, refuse
+from analytic.commands.run import run
 from analytic.errors import UsageError
 from analytic.huggingface import config as hf
 from analytic.huggingface.config import ModelConfig

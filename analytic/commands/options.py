@@ -1,16 +1,14 @@
-"""What every command shares: options that check themselves, and errors as one line with exit status 2."""
+"""What every command shares: options that check themselves."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
-import sys
 from collections.abc import Callable
 from typing import Never
 
-from analytic.errors import PlannerError, UsageError
+from analytic.errors import UsageError
 from analytic.limits import MAX_DIMENSION
 
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -76,21 +74,3 @@ def refuse(condition: bool, message: str) -> None:
     """Raise where options contradict each other: one that would be read by nothing is an error, not ignored."""
     if condition:
         raise UsageError(message)
-
-
-def run(program: str, command: Callable[[], int]) -> int:
-    """The exit status of `command`; an error that its user caused is one line on stderr and status 2."""
-    try:
-        status = command()
-        sys.stdout.flush()
-        return status
-    except PlannerError as error:
-        line = " ".join(str(error).splitlines())  # a path or a value may hold line breaks
-        print(f"{program}: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

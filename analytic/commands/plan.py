@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from analytic.commands.options import Parser, number_up_to, positive_integer, positive_number, refuse, run
+from analytic.commands.options import Parser, number_up_to, positive_integer, positive_number, refuse
+from analytic.commands.run import run
 from analytic.errors import UsageError
 from analytic.hardware.gpus import DTYPES
 from analytic.hardware.table import Hardware, load_hardware

@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from analytic.commands.options import Parser, positive_integer, run
+from analytic.commands.options import Parser, positive_integer
+from analytic.commands.run import run
 from analytic.errors import UsageError
 from analytic.hardware.table import load_hardware
 from analytic.huggingface import config as hf

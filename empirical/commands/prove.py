@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from analytic.commands.options import Parser, number_up_to, positive_integer, run
+from analytic.commands.options import Parser, number_up_to, positive_integer
+from analytic.commands.run import run
 from analytic.errors import PlannerError, UsageError
 from analytic.hardware.table import load_hardware
 from analytic.huggingface import config as hf

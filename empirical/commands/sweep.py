@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.commands.options import Parser, positive_integer, refuse
+from analytic.commands.run import run
 from analytic.report.text import table
 from empirical.proof.workers import default_workers
 

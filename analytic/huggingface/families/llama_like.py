@@ -30,7 +30,7 @@ from analytic.model.spec import POST_NORM, PRE_NORM, SANDWICH_NORM, LayerSpec, N
 def _llama(keys: Keys) -> Described:
     hidden = keys.integer("hidden_size")
     if hidden % keys.integer("num_attention_heads"):  # refused by LlamaConfig even where head_dim is stated
-        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads")
+        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads", key="hidden_size")
     return _llama_of(keys, "LlamaConfig")
 
 
