@@ -93,12 +93,10 @@ def json_bytes(value: JsonObject) -> bytes:
     """An object as the JSON text of a file.
 
     Raises:
-        FileError: a number that JSON has not, which a published configuration may hold.
+        FileError: NaN or Infinity, which a published configuration may hold and JSON has not; names the key.
     """
-    try:
-        return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
-    except ValueError:
-        raise FileError("NaN or Infinity among the values: expected finite numbers, JSON has no others") from None
+    _check_values(value, (), is_finite=True)
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
@@ -194,7 +192,8 @@ def _check_values(value: object, keys: tuple[str, ...], *, is_finite: bool) -> N
         raise FileError(_TOO_DEEP)
     if is_finite and isinstance(value, float) and not math.isfinite(value):
         raise FileError(f"{'.'.join(keys)} = {value}: expected a finite number")
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in items:
         _check_values(item, (*keys, str(key)), is_finite=is_finite)
 
 
