@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from analytic.commands.options import Parser, add_flags, refuse
 from analytic.commands.verb import Verb
 from analytic.errors import PlannerError, UsageError
@@ -35,6 +32,7 @@ from empirical.proof.workers import Job, default_workers, verify_all
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
 
     from empirical.measure.memory import MeasuredPeak
 
@@ -202,8 +200,13 @@ def _print(found: Findings, *, is_json: bool) -> None:
 
 
 def _progress() -> Progress:
+    from rich.console import Console  # not in the core installation: missing, it is one line that says what to install
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    is_silent = not console.is_terminal  # in a file the erased bar would leave an empty line before an error's
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=is_silent)
 
 
 VERB = Verb(
