@@ -25,6 +25,7 @@ from analytic.planning.counts import Workload
 from analytic.planning.forward import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
+from analytic.version import version
 from empirical.commands.sweep import sweep
 from empirical.proof.check import Check
 from empirical.proof.findings import Findings
@@ -194,7 +195,8 @@ def _print(found: Findings, *, is_json: bool) -> None:
     from empirical.proof import report
 
     if is_json:
-        sys.stdout.write(json.dumps({**found.as_json(), "versions": versions()}, indent=2) + "\n")
+        envelope = {"schema": "foretrain/prove/1", "version": version()}
+        sys.stdout.write(json.dumps({**envelope, **found.as_json(), "versions": versions()}, indent=2) + "\n")
     else:
         sys.stdout.write(report.verify_text(found, load_hardware(), versions()))
 
