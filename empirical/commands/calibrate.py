@@ -15,6 +15,7 @@ from analytic.hardware.table import load_hardware
 from analytic.huggingface import config as hf
 from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Case, Reading
+from analytic.performance.calibration_file import to_json
 from analytic.report.calibration import calibration_text
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _calibrate(argv: Sequence[str] | None) -> int:
             tell(reading)
         made = later
     sys.stdout.write(
-        json.dumps(made.as_json(), indent=2) + "\n" if args.json else calibration_text(made, load_hardware())
+        json.dumps(to_json(made), indent=2) + "\n" if args.json else calibration_text(made, load_hardware())
     )
     return 0
 

@@ -13,7 +13,7 @@ import torch
 from analytic.errors import FileError
 from analytic.io.files import write_json
 from analytic.performance.calibration import Calibration, Case, Ceiling, Machine
-from analytic.performance.calibration_file import load_calibration
+from analytic.performance.calibration_file import case_to_json, load_calibration, to_json
 from empirical.measure.machine import conditions
 from empirical.measure.memory import why
 from empirical.measure.throughput import MATMUL_SIZES, copy_ceiling, matmul_ceiling, measure
@@ -59,12 +59,12 @@ def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: tor
         copies = [] if made.ceilings else [partial(copy_ceiling, device)]
         found = [ceiling for time in (*products, *copies) for ceiling in _if_it_runs(time)]
         made = replace(made, ceilings=(*made.ceilings, *found))
-        write_json(path, made.as_json())
+        write_json(path, to_json(made))
         yield made
-    done = [reading.case.as_json() for reading in made.readings]
+    done = [case_to_json(reading.case) for reading in made.readings]
     for case in todo:
-        if case.as_json() in done:
+        if case_to_json(case) in done:
             continue
         made = replace(made, readings=(*made.readings, measure(case, device, lambda: conditions(device))))
-        write_json(path, made.as_json())
+        write_json(path, to_json(made))
         yield made
