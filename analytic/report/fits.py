@@ -25,7 +25,7 @@ def fits_document(found: Fitting) -> Document:
             Section("", list(_machine(found))),
             Section("", list(_memory(found))),
             Section("", list(_largest(found))),
-            Section("several GPUs" if found.placement else "", list(_placed(found))),
+            Section("ideal sharding, every layer recomputed", list(placement_items(found.placement, "sharded"))),
         ),
     )
 
@@ -59,12 +59,14 @@ def _answer(found: Fitting) -> list[Line]:
         for fit in found.one.largest:
             longest = f"{fit.seq_len:,} tokens at micro-batch {setup.micro_batch:,}"
             most = f"at most micro-batch {fit.micro_batch:,} at {setup.seq_len:,} tokens, or {longest}"
+            most = most if fit.seq_len else "not even one token fits"
             lines.append(Line(f"recompute {fit.checkpointing}", most))
+        if not found.fits and isinstance(found.placement, Placement) and found.placement.least_gpus is not None:
+            lines.append(Line("instead", f"{gpus_text(found.placement.least_gpus)} by ideal sharding, unmeasured"))
     elif isinstance(found.placement, Placement):
         lines.append(Line("sharded", verdict(found.placement)))
     else:
-        reason = found.one or found.placement
-        assert isinstance(reason, NotPredicted)
+        reason = found.one if isinstance(found.one, NotPredicted) else found.placement
         lines.append(Line("states", f"{gib_text(found.least_states)} at the least; {reason.reason}"))
     return [*lines, Line("for", setup_text(setup).replace(f", checkpointing {setup.checkpointing}", ""))]
 
@@ -134,8 +136,3 @@ def _largest(found: Fitting) -> Iterator[Item]:
             for fit in found.one.largest
         ],
     )
-
-
-def _placed(found: Fitting) -> Iterator[Item]:
-    if found.placement is not None:
-        yield from placement_items(found.placement, "sharded")
