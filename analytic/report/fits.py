@@ -8,12 +8,10 @@ from analytic.memory.implementation import NotPredicted
 from analytic.memory.tensors import Category
 from analytic.planning.fitting import Fitting, OneGpu
 from analytic.planning.placement import Placement
-from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
+from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact
 from analytic.report.memory import setup_object, setup_text
-from analytic.report.placement import placement_items, verdict
+from analytic.report.placement import IDEAL, layout_object, placement_items, unknown_yet, verdict
 from analytic.report.units import gib_text, gpus_text
-
-IDEAL = "ideal sharding, unmeasured"
 
 
 def fits_document(found: Fitting) -> Document:
@@ -28,25 +26,6 @@ def fits_document(found: Fitting) -> Document:
             Section("ideal sharding, every layer recomputed", list(placement_items(found.placement, "sharded"))),
         ),
     )
-
-
-def layout_object(num_gpus: int, micro_batch: int, recompute: str, precision: str) -> dict[str, Json]:
-    """Data parallel alone, every state sharded: the one layout that is known today."""
-    return {
-        "dp_shard": num_gpus,
-        "dp_replicate": 1,
-        "tp": 1,
-        "pp": 1,
-        "cp": 1,
-        "ep": 1,
-        "etp": 1,
-        "micro_batch": micro_batch,
-        "global_batch": micro_batch * num_gpus,
-        "micro_batches": 1,
-        "recompute": recompute,
-        "precision": precision,
-        "pipeline_schedule": None,
-    }
 
 
 def _answer(found: Fitting) -> list[Line]:
@@ -89,7 +68,7 @@ def _machine(found: Fitting) -> Iterator[Item]:
     yield Figure("stack", "predicted for", name)
     yield fact("layout", layout_object(found.num_gpus, setup.micro_batch, found.chosen, setup.precision))
     yield fact("fits", found.fits)
-    yield fact("communication_per_step", None)
+    yield from unknown_yet("mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh")
 
 
 def _memory(found: Fitting) -> Iterator[Item]:
