@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
 from analytic.commands.options import Parser, positive_integer, refuse, run
 from analytic.report.text import table
-from empirical.proof.workers import default_workers
+from empirical.proof.workers import Finished, default_workers, run_jobs
 
 if TYPE_CHECKING:
     from empirical.proof.sweep import Outcome
@@ -37,12 +34,15 @@ def _sweep(argv: Sequence[str] | None) -> int:
         refuse(
             model_type not in known, f"MODEL_TYPE {model_type}: expected a {kind}causal language model of transformers"
         )
-    outcomes = _outcomes(perturbed_outcomes if args.perturb else default_outcomes, args.model_types or known, args.jobs)
+    swept = _outcomes(perturbed_outcomes if args.perturb else default_outcomes, args.model_types or known, args.jobs)
+    outcomes = [outcome for of_one_class in swept.results for outcome in of_one_class]
     if args.json:
         print(json.dumps([outcome.as_json() for outcome in outcomes], indent=2))
     else:
         shown = [outcome for outcome in outcomes if not args.perturb or outcome.verdict in ("wrong", "parameters only")]
         print("\n".join([*table([("model_type", "", "", ""), *map(_row, shown)], left=4), _totals(outcomes)]))
+    if swept.was_interrupted:
+        raise KeyboardInterrupt
     return 1 if any(outcome.verdict == "wrong" for outcome in outcomes) else 0
 
 
@@ -55,30 +55,17 @@ def _parser() -> Parser:
     return parser
 
 
-def _outcomes(job: Callable[[str], list[Outcome]], model_types: Sequence[str], jobs: int | None) -> list[Outcome]:
-    """In the order of `model_types`; each is told on stderr as it is done."""
-    done: dict[str, list[Outcome]] = {}
+def _outcomes(
+    job: Callable[[str], list[Outcome]], model_types: Sequence[str], jobs: int | None
+) -> Finished[list[Outcome]]:
+    """Of each class, in the order of `model_types`; progress goes to stderr."""
+    done: list[str] = []
 
-    def finished(model_type: str, outcomes: list[Outcome]) -> None:
-        done[model_type] = outcomes
+    def on_done(model_type: str, outcomes: list[Outcome]) -> None:
+        done.append(model_type)
         print(f"{len(done)} of {len(model_types)}: {model_type}, {_totals(outcomes)}", file=sys.stderr)
 
-    if (workers := jobs or default_workers(len(model_types))) == 1:
-        for model_type in model_types:
-            finished(model_type, job(model_type))
-    else:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
-        try:
-            futures = {pool.submit(job, model_type): model_type for model_type in model_types}
-            for future in as_completed(futures):
-                finished(futures[future], future.result())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return [outcome for model_type in model_types for outcome in done[model_type]]
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and cancels the rest
+    return run_jobs(job, model_types, jobs or default_workers(len(model_types)), on_done)
 
 
 def _row(outcome: Outcome) -> tuple[str, str, str, str]:
