@@ -1,11 +1,11 @@
-"""Peak memory on a real device, beside what was predicted: the remainder that nothing explains is shown, not hidden."""
+"""Peak memory on a real device, compared with its prediction: what nothing explains is shown, not hidden."""
 
 from __future__ import annotations
 
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,44 +18,61 @@ from analytic.memory.peaks import Peak
 from analytic.memory.step import step_memory
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
+from analytic.performance.calibration_file import setup_to_json
 from empirical.models.programs import LayerProgram, StepProgram
 from empirical.witnesses.memory import Backend, CpuAllocator, CudaAllocator, MemoryMeasurement, is_out_of_memory
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 LARGEST_CPU_STEP_BYTES = 2**30  # 16-bit products on a CPU are slow: there, only small models take a whole step
+OUR_LAYERS, TRAINING_STEP = "our layers", "training step"
 FREE_SHARE = 0.9  # of the device's free memory that a whole step may be predicted to take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPeak:
-    """A peak that a real allocator gave out, above the base.
+    """A peak of a real allocator above the base, or why there is none.
 
     Attributes:
         implementation: whose layer or model. subject: which layers, or the training step.
+        measured_bytes: None where there is an error.
         predicted_bytes: None where nothing is predicted, as for our own layers.
-        inside_bytes: how much what is known to be allocated inside an operator raises the peak.
+        inside_bytes: by how much the tensors that are known to be allocated inside an operator raise the peak.
         allocated_bytes, reserved_bytes: on CUDA, with rounding and cache.
+        error: why nothing was measured, on one line; empty where something was.
     """
 
     implementation: str
     setup: TrainingSetup
     subject: str
     quantity: str
-    measured_bytes: int
+    measured_bytes: int | None
     predicted_bytes: int | None = None
     inside_bytes: int = 0
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
+    error: str = ""
 
     @property
     def unexplained_bytes(self) -> int | None:
         """What is left; a cuBLAS workspace, if the device allocates one for each product, is part of it."""
-        if self.predicted_bytes is None:
+        if self.measured_bytes is None or self.predicted_bytes is None:
             return None
         return self.measured_bytes - self.predicted_bytes - self.inside_bytes
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"unexplained_bytes": self.unexplained_bytes}
+        return {
+            "implementation": self.implementation,
+            "setup": setup_to_json(self.setup),
+            "subject": self.subject,
+            "quantity": self.quantity,
+            "measured_bytes": self.measured_bytes,
+            "predicted_bytes": self.predicted_bytes,
+            "inside_bytes": self.inside_bytes,
+            "unexplained_bytes": self.unexplained_bytes,
+            "allocated_bytes": self.allocated_bytes,
+            "reserved_bytes": self.reserved_bytes,
+            "error": self.error,
+        }
 
 
 def measured_memory(
@@ -65,7 +82,8 @@ def measured_memory(
 
     Nothing for a model without a memory schedule.
     """
-    if isinstance(implementation_of(config, seq_len), NotPredicted):
+    implementation = implementation_of(config, seq_len)
+    if isinstance(implementation, NotPredicted):
         return
     backend: Backend = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
     run = config.spec.runs[-1]
@@ -73,17 +91,26 @@ def measured_memory(
         setup = TrainingSetup(
             seq_len=seq_len, precision=precision, checkpointing="full", attention_kernel=_kernel(config, device)
         )
-        yield from _tried(setup, partial(measure_layer, config, run, setup, backend))
-        yield from _tried(setup, partial(measure_our_layer, config, run, setup, backend))
-        yield from _tried(setup, partial(measure_step, config, setup, backend))
+        none = MeasuredPeak(
+            implementation=implementation.name,
+            setup=setup,
+            subject=f"layer {run.label}",
+            quantity="peak",
+            measured_bytes=None,
+        )
+        yield from _tried(partial(measure_layer, config, run, setup, backend), none)
+        yield from _tried(
+            partial(measure_our_layer, config, run, setup, backend), replace(none, implementation=OUR_LAYERS)
+        )
+        yield from _tried(partial(measure_step, config, setup, backend), replace(none, subject=TRAINING_STEP))
 
 
-def _tried(setup: TrainingSetup, measure: Callable[[], Iterable[MeasuredPeak]]) -> list[MeasuredPeak]:
-    """What was measured, or a row that says why it could not be: the next measurement goes on."""
+def _tried(measure: Callable[[], Iterable[MeasuredPeak]], none: MeasuredPeak) -> list[MeasuredPeak]:
+    """The measured peaks, or `none` with the error."""
     try:
         return list(measure())
     except Exception as error:  # whatever a library refuses, the next measurement goes on
-        return [MeasuredPeak(implementation="-", setup=setup, subject="-", quantity=why(error), measured_bytes=0)]
+        return [replace(none, error=why(error))]
 
 
 def why(error: Exception) -> str:
@@ -118,7 +145,7 @@ def measure_our_layer(
     """The same of our own layer, for which nothing is predicted."""
     measured = backend.measure(LayerProgram.build_ours(config, run, setup, backend.device))
     for quantity in ("forward_transient", "backward_peak"):
-        yield _row("our layers", setup, f"layer {run.label}", quantity, measured, None)
+        yield _row(OUR_LAYERS, setup, f"layer {run.label}", quantity, measured, None)
 
 
 def measure_step(config: ModelConfig, setup: TrainingSetup, backend: Backend) -> Iterator[MeasuredPeak]:
@@ -133,7 +160,7 @@ def measure_step(config: ModelConfig, setup: TrainingSetup, backend: Backend) ->
     yield MeasuredPeak(
         implementation=implementation.name,
         setup=setup,
-        subject="training step",
+        subject=TRAINING_STEP,
         quantity=f"peak, in {highest.name}",
         predicted_bytes=memory.step_peak.total_bytes - memory.base.total_bytes,
         measured_bytes=highest.peak_bytes,

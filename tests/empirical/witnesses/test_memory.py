@@ -176,6 +176,7 @@ def test_what_verify_measures_on_a_device_stands_beside_the_prediction() -> None
         (real, "training step", "peak, in backward"),
     ]
     for row in rows:
+        assert row.measured_bytes is not None
         assert row.measured_bytes > 0
         if row.implementation == real:
             assert row.unexplained_bytes is not None
@@ -202,6 +203,7 @@ def test_a_layer_on_cuda_is_within_one_percent(precision: Any, checkpointing: An
     setup = TrainingSetup(seq_len=2048, precision=precision, checkpointing=checkpointing)
     backend = CudaAllocator(torch.device("cuda"))
     for peak in measure_layer(config, config.spec.runs[0], setup, backend):
+        assert peak.measured_bytes is not None
         assert peak.unexplained_bytes is not None
         assert abs(peak.unexplained_bytes) <= 0.01 * peak.measured_bytes
 
