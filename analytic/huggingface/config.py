@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from analytic.errors import SpecError, UnsupportedModelError, listed
 from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS, Family
+from analytic.huggingface.write import to_config
 from analytic.io.files import read_json_object
 from analytic.io.keys import Derived, Keys
 from analytic.io.located import located
@@ -48,6 +49,33 @@ class ModelConfig:
     seq_len_source: str
     derived: Mapping[str, Derived]
     raw: Mapping[str, Any]
+
+    @classmethod
+    def designed(cls, spec: ModelSpec, seq_len: int) -> Self:
+        """The configuration of a designed model, as if `to_config` had written it and `parse` had read it.
+
+        Raises:
+            UnsupportedModelError: a model that `to_config` does not write.
+            SpecError: a model too large, or a width that its heads do not divide.
+        """
+        raw = to_config(spec, seq_len)
+        if spec.hidden_size % raw["num_attention_heads"]:
+            raise SpecError(f"hidden_size = {spec.hidden_size}: expected a multiple of num_attention_heads")
+        _refuse_too_large(spec)
+        return cls(
+            name="plan",
+            path=Path("plan"),
+            model_type=raw["model_type"],
+            read_as=raw["model_type"],
+            transformers_class=FAMILIES[raw["model_type"]].transformers_class,
+            notes=(),
+            spec=spec,
+            numerics=Numerics(norm_eps=raw["rms_norm_eps"], rope_theta=raw["rope_theta"], activation=raw["hidden_act"]),
+            default_seq_len=seq_len,
+            seq_len_source="max_sequence_length",
+            derived={},
+            raw=raw,
+        )
 
 
 def load(path: Path) -> ModelConfig:
@@ -87,9 +115,7 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         keys = _with_nested_defaults(keys, family)
     keys.require(family.required, read_as)
     spec, numerics = family.parse(keys)
-    total = model_params(spec).total
-    if total > MAX_PARAMETERS:
-        raise SpecError(f"{total} parameters: expected at most {MAX_PARAMETERS}")
+    _refuse_too_large(spec)
     notes += [
         f"{key} = {keys.config[key]}: multi-token-prediction layers of {read_as} are not counted"
         for key in _MTP_KEYS
@@ -110,6 +136,12 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         derived=keys.derived,
         raw=raw,
     )
+
+
+def _refuse_too_large(spec: ModelSpec) -> None:
+    total = model_params(spec).total
+    if total > MAX_PARAMETERS:
+        raise SpecError(f"{total} parameters: expected at most {MAX_PARAMETERS}")
 
 
 _SUPPORTED = sorted((*FAMILIES, *SAME_WEIGHTS_AS))

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Gpu
+from analytic.hardware.gpus import Gpu, GpuMemory
 from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
+from analytic.huggingface.config import ModelConfig
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
 from analytic.model.training import Precision, fused_kernel
 from analytic.performance.calibration import Calibration, Case
+from analytic.performance.calibration_file import case_to_json
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated, Shape
 from analytic.performance.regression import Stack
@@ -96,7 +94,7 @@ class MachinePlan:
             "step_seconds": self.step_seconds,
             "peak_bytes": self.peak_bytes,
             "energy_joules": self.energy_joules,
-            "case": self.case.as_json(),
+            "case": case_to_json(self.case),
         }
 
 
@@ -148,7 +146,7 @@ def _gpu(calibration: Calibration, hardware: Hardware) -> tuple[Gpu, str]:
         aliases=(),
         device_names=(machine.device.removeprefix("NVIDIA "),),
         peak_flops_per_s={PRECISION: round(peak[0])},
-        memory_bytes=machine.memory_bytes,
+        memory=GpuMemory(total_bytes=machine.memory_bytes, source=f"total_memory of {machine.device}"),
         bandwidth_bytes_per_s=round(calibration.ceiling("copy", PRECISION) or 0),
         tdp_watts=0,
         source=peak[1],
@@ -177,7 +175,7 @@ def _calibrated(
 
 def _case(plan: Plan, micro_batch: int, stack: Stack | None) -> Case:
     seq_len = plan.request.family.seq_len
-    config = parse(Path("plan.json"), Keys(to_config(plan.spec, seq_len)))
+    config = ModelConfig.designed(plan.spec, seq_len)
     stack = stack or Stack(
         built_by="transformers",
         precision=PRECISION,

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from analytic.huggingface.weight_names import OURS
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Case, Ceiling, Reading
 from empirical.models.build import our_layer
-from empirical.models.names import OURS, names_of
+from empirical.models.names import names_of
 from empirical.models.programs import DTYPES, LayerProgram, StepProgram
 from empirical.witnesses.memory import CpuAllocator, CudaAllocator, is_out_of_memory
 
@@ -251,7 +252,7 @@ def copy_ceiling(device: torch.device) -> Ceiling:
     source = torch.randint(256, (COPY_BYTES[device.type],), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = time_blocks(lambda: target.copy_(source), device)
-    return Ceiling(kind="copy", precision="fp32", work=2 * source.numel(), seconds=seconds)
+    return Ceiling(kind="copy", precision=None, work=2 * source.numel(), seconds=seconds)
 
 
 def refusal(case: Case, failure: Exception) -> str:
