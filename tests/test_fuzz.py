@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Never
 
@@ -83,18 +84,42 @@ WORDS = (
     *("full", "causal", "half", "none", "bf16", "fp16", "fp32", "fp8", "dense", "moe", "eager", "flash", "adamw"),
     *("hoffmann", "besiroglu", "80", "a100-80", "/dev/null", "/", "\ud800", "\0", "é", "\x1b[2J", "a\nb", "x" * 5000),
 )
-OPTIONS = {
-    "count": (
-        *("--seq-len", "--batch-size", "--micro-batch", "--dtype", "--optimizer", "--attention-kernel", "--fits"),
-        *("--reserve", "--attention", "--checkpointing", "--rounding", "--families", "--master-weights"),
-        *("--accumulating", "--mtp", "--json", "--help", "--nonsense"),
-    ),
-    "plan": (
-        *("--budget", "--gpu", "--mfu", "--dtype", "--law", "--kind", "--vocab-size", "--seq-len", "--attention"),
-        *("--days", "--num-gpus", "--dataset-tokens", "--max-epochs", "--micro-batch", "--json", "--setup"),
-        *("--check-run", "--calibration", "--write-config", "--help"),
-    ),
+LENGTHS = ("1", "8", "1024", "4096", "999999", "16777216")
+GPUS = ("h100", "a100-80", "t4", "v100-32", "h100=2", "h200=5e-324", "b200=1e6", "a100-40=1e-6", "h100=1e308")
+DTYPES = ("bf16", "fp16", "fp32", "tf32", "fp8")
+OPTIONS: dict[str, dict[str, Sequence[str]]] = {  # with what their values may be
+    "count": {
+        **dict.fromkeys(("--seq-len", "--batch-size", "--micro-batch"), LENGTHS),
+        **dict.fromkeys(("--families", "--master-weights", "--accumulating", "--mtp", "--json", "--help"), ()),
+        "--dtype": DTYPES,
+        "--optimizer": ("none", "sgd", "adamw_fused", "adamw_foreach"),
+        "--attention-kernel": ("eager", "flash", "efficient", "cudnn"),
+        "--fits": ("80", "0.000001", "999999", *GPUS),
+        "--reserve": ("0", "1", "999999"),
+        "--attention": ("full", "causal", "half"),
+        "--checkpointing": ("none", "full"),
+        "--rounding": ("1", "512"),
+    },
+    "plan": {
+        "--budget": ("1e-6", "0.01", "1", "100", "1e5", "5e6", "1e9", "1e15", "1e16"),
+        "--gpu": GPUS,
+        "--mfu": ("0.4", "1", "1e-9", "5e-324", "h100=0.5", "t4=1e-300"),
+        "--dtype": DTYPES,
+        "--law": ("hoffmann", "besiroglu", "muennighoff", "exercise"),
+        "--kind": ("dense", "moe"),
+        "--vocab-size": LENGTHS,
+        "--seq-len": LENGTHS,
+        "--attention": ("full", "causal", "half"),
+        "--days": ("1", "30", "1e5", "1e-9", "5e-324"),
+        "--num-gpus": ("1", "8", "1e9"),
+        "--dataset-tokens": ("1", "1e6", "1e12", "1e18"),
+        "--max-epochs": ("1", "4", "1e6", "1e-9", "5e-324"),
+        "--micro-batch": LENGTHS,
+        **dict.fromkeys(("--setup", "--check-run", "--calibration", "--write-config"), ("/", "/dev/null", "none", "")),
+        **dict.fromkeys(("--json", "--help"), ()),
+    },
 }
+COUNTS = (1, 1, 1, 2, 3)  # of changes to a file
 
 Case = tuple[str, list[str]]  # command, arguments
 Draw = Callable[[random.Random, Path], Case]
@@ -108,6 +133,15 @@ def garbled(draw: random.Random, text: str) -> str:
     return text[:begin] + piece + text[end:]
 
 
+def another(draw: random.Random, old: str, values: Sequence[str]) -> str:
+    """What to put in the place of a value: for a number mostly another number, near it or far away."""
+    if not re.fullmatch(r"-?[0-9]{1,30}(\.[0-9]+)?(e[+-]?[0-9]+)?", old) or draw.random() < 0.3:
+        return draw.choice(values)
+    factor = draw.choice((0.5, 2, 3, 10, 1e-3, 1e3, 1e-6, 1e6, 1e9, 1e-9, 1e-18, 1e18, 1e30, 1e-30))
+    scaled = Decimal(old) * Decimal(factor)
+    return draw.choice((*NUMBERS, *[str(int(scaled)) if old.lstrip("-").isdigit() else f"{scaled:f}"] * 10))
+
+
 def containers(value: Any) -> list[Any]:
     """Every object and list in a JSON value that has anything in it."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -117,15 +151,15 @@ def containers(value: Any) -> list[Any]:
 def mutated_json(draw: random.Random, value: Any) -> str:
     """The text of a value with up to three of its keys and items replaced, left out, or renamed."""
     value, spelled = json.loads(json.dumps(value)), {}
-    for i in range(draw.randint(1, 3)):
+    for i in range(draw.choice(COUNTS)):
         inside = draw.choice(containers(value) or [value])
         if not inside:
             break
         key = draw.choice(list(inside)) if isinstance(inside, dict) else draw.randrange(len(inside))
-        change = draw.random()
-        if change < 0.75:
+        old, change = inside[key], draw.random()
+        if change < 0.8:
             inside[key] = f"@{i}@"
-            spelled[f'"@{i}@"'] = draw.choice(JSON_VALUES)
+            spelled[f'"@{i}@"'] = another(draw, json.dumps(old), JSON_VALUES)
         elif change < 0.9:
             del inside[key]
         elif isinstance(inside, dict):
@@ -139,11 +173,11 @@ def mutated_json(draw: random.Random, value: Any) -> str:
 def mutated_toml(draw: random.Random, text: str) -> str:
     """Up to three lines with another value, left out or doubled."""
     lines = text.splitlines()
-    for _ in range(draw.randint(1, 3)):
-        place = draw.randrange(len(lines))
-        key, equals, _value = lines[place].partition(" = ")
+    for _ in range(draw.choice(COUNTS)):
+        place = draw.choice([i for i, line in enumerate(lines) if line] or [0])
+        key, equals, old = lines[place].partition(" = ")
         if equals and draw.random() < 0.8:
-            lines[place] = f"{key} = {draw.choice(TOML_VALUES)}"
+            lines[place] = f"{key} = {another(draw, old, TOML_VALUES)}"
         else:
             lines[place : place + 1] = draw.choice(([], [lines[place]] * 2))
     text = "\n".join(lines)
@@ -199,10 +233,14 @@ def calibration_file(draw: random.Random, folder: Path) -> Case:
 
 def command_line(draw: random.Random, folder: Path) -> Case:
     command = draw.choice(list(COMMANDS))
-    first = [str(folder / "models" / "gpt2.json")] if command == "count" else ["--budget", draw.choice(WORDS)]
-    arguments = first if draw.random() < 0.9 else []
-    for _ in range(draw.randint(1, 3)):
-        arguments += [draw.choice(OPTIONS[command]), *draw.choices(WORDS, k=draw.choice((0, 1, 1, 1, 1)))]
+    arguments = [str(folder / "models" / "gpt2.json")] if command == "count" else []
+    if command == "plan" and draw.random() < 0.9:
+        arguments = ["--budget", draw.choice(OPTIONS["plan"]["--budget"])]
+    for option in draw.sample(list(OPTIONS[command]), draw.randint(0, 3)):
+        values = OPTIONS[command][option]
+        arguments += [option, draw.choice(values)] if values else [option]
+    if draw.random() < 0.3:
+        arguments.insert(draw.randrange(len(arguments) + 1), draw.choice(WORDS))
     return command, arguments
 
 
