@@ -12,6 +12,7 @@ import pytest
 
 from analytic.errors import PlannerError, UnsupportedModelError
 from analytic.huggingface.families import FAMILIES
+from empirical.commands.main import main
 from empirical.models import build
 from empirical.proof import sweep
 from empirical.proof.crosscheck import verify
@@ -19,7 +20,6 @@ from empirical.proof.workers import verify_all
 from tests.configurations import parsed
 from tests.empirical.models.test_layers import DENSE
 from tests.empirical.proof.test_sweep import SMALL, UNSHIPPED
-from tests.verbs import run
 
 LLAMA = DENSE | {"model_type": "llama"}
 # Read, as it is of no known key's kind; refused by the class, which checks the types of its own.
@@ -58,7 +58,7 @@ def test_what_the_class_refuses_is_one_line_and_status_2(
     paths = [tmp_path / f"{i}.json" for i in range(copies)]
     for path in paths:
         path.write_text(json.dumps(REFUSED))
-    assert run("prove", *map(str, paths), "--jobs", str(copies)) == 2
+    assert main(["prove", *map(str, paths), "--jobs", str(copies)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
