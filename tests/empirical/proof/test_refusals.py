@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_the_refusal_of_one_configuration_crosses_the_processes() -> None:
         verify_all(jobs, 2, lambda _: None)
 
 
-VALUES = (None, 0, -1, 3, "x", True, False, 0.5, 10**5 + 1, [], ["x"], {}, {"x": 1})
+VALUES: tuple[Any, ...] = (None, 0, -1, 3, "x", True, False, 0.5, 10**5 + 1, [], ["x"], {}, {"x": 1})
 KEYS_OF_EVERY_FILE = (
     *("architectures", "attention_dropout", "bos_token_id", "dtype", "eos_token_id", "gradient_checkpointing"),
     *("id2label", "initializer_range", "label2id", "max_position_embeddings", "num_labels", "output_attentions"),
@@ -128,9 +129,8 @@ def changed(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for section, spelling in (("rope_scaling", "type"), ("rope_parameters", "rope_type")):
             yield bare | {section: {spelling: name}}
             yield bare | {section: {spelling: name, **whole}}
-            yield from (
-                bare | {section: {spelling: name, **whole, key: value}} for key in whole for value in (None, 0, "x", [])
-            )
+            for key, wrong in itertools.product(whole, (None, 0, "x", [])):
+                yield bare | {section: {spelling: name, **whole, key: wrong}}
 
 
 @pytest.mark.thorough
