@@ -189,7 +189,7 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_device_is_not_read() -> None:
-    with pytest.raises(PlannerError, match="^/dev/zero: not a regular file"):
+    with pytest.raises(PlannerError, match=r"^/dev/zero: not a regular file"):
         hf.load(Path("/dev/zero"))
 
 

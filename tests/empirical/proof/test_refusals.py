@@ -73,6 +73,7 @@ def test_the_refusal_of_one_configuration_crosses_the_processes() -> None:
 
 
 VALUES: tuple[Any, ...] = (None, 0, -1, 3, "x", True, False, 0.5, 10**5 + 1, [], ["x"], {}, {"x": 1})
+WRONG: tuple[Any, ...] = (None, 0, "x", [])
 KEYS_OF_EVERY_FILE = (
     *("architectures", "attention_dropout", "bos_token_id", "dtype", "eos_token_id", "gradient_checkpointing"),
     *("id2label", "initializer_range", "label2id", "max_position_embeddings", "num_labels", "output_attentions"),
@@ -129,7 +130,7 @@ def changed(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for section, spelling in (("rope_scaling", "type"), ("rope_parameters", "rope_type")):
             yield bare | {section: {spelling: name}}
             yield bare | {section: {spelling: name, **whole}}
-            for key, wrong in itertools.product(whole, (None, 0, "x", [])):
+            for key, wrong in itertools.product(whole, WRONG):
                 yield bare | {section: {spelling: name, **whole, key: wrong}}
 
 
