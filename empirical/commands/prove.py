@@ -70,8 +70,9 @@ def _execute(args: argparse.Namespace) -> int:
         found.calibration = _begun(args.calibration_out, device)
     try:
         _find(found, jobs, device, args)
-    except (KeyboardInterrupt, PlannerError):  # minutes of measurements are printed first
-        _print(found, is_json=args.json)
+    except (KeyboardInterrupt, PlannerError):
+        if found.checks:  # minutes of measurements are printed first
+            _print(found, is_json=args.json)
         raise
     _print(found, is_json=args.json)
     return 1 if found.failed else 0
