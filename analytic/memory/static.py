@@ -52,14 +52,16 @@ def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
 
 
 def least_states(spec: ModelSpec, setup: TrainingSetup) -> dict[Category, int]:
-    """Bytes that a step holds at the least, while its optimizer runs: what needs no schedule to be told.
+    """Bytes that a step holds at the end of backward at the least: what needs no schedule.
 
     Of any model, from its count of parameters; without buffers, inputs and rounding.
     """
-    numel = model_params(spec).total
-    states = sum(size_bytes for name, size_bytes in _optimizer_state(numel, setup) if name != "step")
-    itemsizes = {Category.PARAMETERS: setup.itemsize, Category.GRADIENTS: setup.itemsize}
-    return {category: numel * itemsize for category, itemsize in itemsizes.items()} | {Category.OPTIMIZER: states}
+    numel, state = model_params(spec).total, setup.state
+    return {
+        Category.PARAMETERS: numel * state.weights,
+        Category.GRADIENTS: numel * state.gradients,
+        Category.OPTIMIZER: numel * (state.master_weights + state.optimizer),
+    }
 
 
 def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:
