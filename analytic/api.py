@@ -20,10 +20,10 @@ from analytic.limits import MAX_DIMENSION, MOST_GPUS, MOST_TOKENS
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.flops import AttentionConvention
+from analytic.model.optimizer import Optimizer
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.model.training import (
     AttentionKernel,
-    Optimizer,
     Precision,
     TrainingSetup,
     check_kernel,

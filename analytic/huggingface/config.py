@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from analytic.errors import PlannerError, SpecError, UnsupportedModelError
+from analytic.errors import SpecError, UnsupportedModelError, listed
 from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS, Family
 from analytic.huggingface.write import to_config
 from analytic.io.files import read_json_object
 from analytic.io.keys import Derived, Keys
+from analytic.io.located import located
 from analytic.limits import MAX_LAYERS, MAX_PARAMETERS
 from analytic.model.params import model_params
 from analytic.model.spec import ModelSpec, Numerics
@@ -85,11 +86,9 @@ def load(path: Path) -> ModelConfig:
         SpecError: keys that contradict each other.
         UnsupportedModelError: a `model_type` that is not supported.
     """
-    raw = read_json_object(path)
-    try:
+    raw = read_json_object(path, is_finite=False)
+    with located(path):
         return parse(path, Keys(raw))
-    except PlannerError as error:
-        raise type(error)(f"{path}: {error}") from None
 
 
 def parse(path: Path, keys: Keys) -> ModelConfig:
@@ -104,7 +103,9 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         )
     read_as = SAME_WEIGHTS_AS.get(stated, stated)
     if read_as not in FAMILIES:
-        raise UnsupportedModelError(f"model_type = {model_type!r}: expected one of {', '.join(_SUPPORTED)}")
+        raise UnsupportedModelError(
+            f"model_type = {model_type!r}: expected one of {_SUPPORTED_LISTED}", key="model_type"
+        )
     if stated != read_as:
         notes.append(f"model_type {stated} read as {read_as}, whose class holds the same weights")
     family = FAMILIES[read_as]
@@ -144,6 +145,7 @@ def _refuse_too_large(spec: ModelSpec) -> None:
 
 
 _SUPPORTED = sorted((*FAMILIES, *SAME_WEIGHTS_AS))
+_SUPPORTED_LISTED = listed(_SUPPORTED, shown_by="foretrain list families")
 _MAXIMUM_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _MTP_KEYS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 
@@ -156,7 +158,7 @@ def _text_part(keys: Keys, model_type: str) -> Keys:
     if nested.config.get("model_type") not in _SUPPORTED:
         inner = nested.config.get("model_type")
         raise UnsupportedModelError(
-            f"model_type = {model_type!r}, its text_config {inner!r}: expected one of {', '.join(_SUPPORTED)}"
+            f"model_type = {model_type!r}, its text_config {inner!r}: expected one of {_SUPPORTED_LISTED}"
         )
     return nested
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig
 from analytic.model.breakdown import Breakdown
+from analytic.model.checkpointing import Checkpointing
 from analytic.model.flops import (
     AttentionConvention,
-    Checkpointing,
     TrainingFlops,
     forward_flops,
     layer_flops,

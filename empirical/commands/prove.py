@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from analytic.commands.options import Parser, add_flags, refuse
 from analytic.commands.verb import Verb
 from analytic.errors import PlannerError, UsageError
@@ -28,6 +25,7 @@ from analytic.planning.counts import Workload
 from analytic.planning.forward import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
+from analytic.version import version
 from empirical.commands.sweep import sweep
 from empirical.proof.check import Check
 from empirical.proof.findings import Findings
@@ -35,6 +33,7 @@ from empirical.proof.workers import Job, default_workers, verify_all
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
 
     from empirical.measure.memory import MeasuredPeak
 
@@ -196,14 +195,20 @@ def _print(found: Findings, *, is_json: bool) -> None:
     from empirical.proof import report
 
     if is_json:
-        sys.stdout.write(json.dumps({**found.as_json(), "versions": versions()}, indent=2) + "\n")
+        envelope = {"schema": "foretrain/prove/1", "version": version()}
+        sys.stdout.write(json.dumps({**envelope, **found.as_json(), "versions": versions()}, indent=2) + "\n")
     else:
         sys.stdout.write(report.verify_text(found, load_hardware(), versions()))
 
 
 def _progress() -> Progress:
+    from rich.console import Console  # not in the core installation: missing, it is one line that says what to install
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    is_silent = not console.is_terminal  # in a file the erased bar would leave an empty line before an error's
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=is_silent)
 
 
 VERB = Verb(

@@ -87,7 +87,7 @@ def divided_head_dim(keys: Keys, hidden_key: str = "hidden_size", heads_key: str
     """Features of a head where the family's class takes the hidden state's, divided by the heads."""
     hidden, heads = keys.integer(hidden_key), keys.integer(heads_key)
     if hidden % heads:
-        raise SpecError(f"{hidden_key} = {hidden}: expected a multiple of {heads_key} = {heads}")
+        raise SpecError(f"{hidden_key} = {hidden}: expected a multiple of {heads_key} = {heads}", key=hidden_key)
     return hidden // heads
 
 
@@ -131,7 +131,10 @@ def attention(
     """Attention by the keys that most families have; `head_dim` where these do not say."""
     heads, groups = keys.integer("num_attention_heads"), kv_heads(keys, where=where)
     if heads % groups:
-        raise SpecError(f"num_key_value_heads = {groups}: expected a divisor of num_attention_heads = {heads}")
+        raise SpecError(
+            f"num_key_value_heads = {groups}: expected a divisor of num_attention_heads = {heads}",
+            key="num_key_value_heads",
+        )
     return GroupedQueryAttention(
         num_heads=heads,
         num_kv_heads=groups,
@@ -229,7 +232,7 @@ def experts(
     """Routed experts; other options are those of `MoeFfn`."""
     count, per_token = keys.integer(count_key), keys.integer(per_token_key)
     if per_token > count:
-        raise SpecError(f"{per_token_key} = {per_token}: expected at most {count_key} = {count}")
+        raise SpecError(f"{per_token_key} = {per_token}: expected at most {count_key} = {count}", key=per_token_key)
     width = keys.integer(width_key)
     return MoeFfn(num_experts=count, num_experts_per_token=per_token, expert_intermediate_size=width, **more)
 

@@ -33,7 +33,7 @@ def _deepseek_v2(keys: Keys) -> Described:
     where = "DeepseekV2Config"
     hidden = keys.integer("hidden_size")
     if hidden % keys.integer("num_attention_heads"):  # refused by DeepseekV2Config
-        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads")
+        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads", key="hidden_size")
     keys.must_be("mlp_bias", False, "biases on shared experts are not counted")
     dense = gated(keys)
     moe = experts(keys, "n_routed_experts", shared=shared_experts(keys, "n_shared_experts"))

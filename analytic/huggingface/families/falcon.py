@@ -41,7 +41,9 @@ def _falcon(keys: Keys) -> Described:
         keys.must_be("num_ln_in_parallel_attn", 1, "two norms belong to the new decoder architecture")
         num_norms = 1 if parallel else 2
     if heads % kv_heads:
-        raise SpecError(f"num_kv_heads = {kv_heads}: expected a divisor of num_attention_heads = {heads}")
+        raise SpecError(
+            f"num_kv_heads = {kv_heads}: expected a divisor of num_attention_heads = {heads}", key="num_kv_heads"
+        )
     layer = LayerSpec(
         attention=GroupedQueryAttention(
             num_heads=heads,

@@ -22,7 +22,7 @@ from analytic.io.keys import Derived, Keys
 def _llama(keys: Keys) -> Described:
     hidden = keys.integer("hidden_size")
     if hidden % keys.integer("num_attention_heads"):  # refused by LlamaConfig even where head_dim is stated
-        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads")
+        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads", key="hidden_size")
     return llama_of(keys, "LlamaConfig")
 
 
