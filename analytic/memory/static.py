@@ -16,7 +16,7 @@ from analytic.model.training import TrainingSetup
 
 
 def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup) -> Live:
-    """What the figures of a single layer stand on: its parameters (and gradients), input, tables, mask."""
+    """What is live before a single layer runs: its parameters (and gradients), input, tables, mask."""
     live: Live = Live()
     for name, numel in layer_params(layer, hidden_size).items():
         size_bytes = setup.rounded(numel * setup.itemsize)
@@ -34,7 +34,7 @@ def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementatio
 
 
 def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
-    """What a training step stands on: parameters, gradients if there are any, optimizer states, token ids."""
+    """What is live before a training step: parameters, gradients if there are any, optimizer states, token ids."""
     live: Live = Live()
     for (name, numel), count in Counter(model_tensors(spec)).items():
         one = setup.rounded(numel * setup.itemsize)
