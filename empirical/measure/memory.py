@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from analytic.huggingface.config import ModelConfig
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.layer import layer_memory
+from analytic.memory.implementation import NotPredicted
 from analytic.memory.peaks import Peak
-from analytic.memory.step import step_memory
+from analytic.memory.schedule import MemorySchedule, schedule_of
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
 from analytic.performance.calibration_file import setup_to_json
@@ -82,27 +81,26 @@ def measured_memory(
 
     Nothing for a model without a memory schedule.
     """
-    implementation = implementation_of(config, seq_len)
-    if isinstance(implementation, NotPredicted):
-        return
     backend: Backend = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
     run = config.spec.runs[-1]
     for precision in precisions:
         setup = TrainingSetup(
             seq_len=seq_len, precision=precision, checkpointing="full", attention_kernel=_kernel(config, device)
         )
+        if isinstance(schedule := schedule_of(config, setup), NotPredicted):
+            return
         none = MeasuredPeak(
-            implementation=implementation.name,
+            implementation=schedule.implementation.name,
             setup=setup,
             subject=f"layer {run.label}",
             quantity="peak",
             measured_bytes=None,
         )
-        yield from _tried(partial(measure_layer, config, run, setup, backend), none)
+        yield from _tried(partial(measure_layer, config, run, schedule, backend), none)
         yield from _tried(
             partial(measure_our_layer, config, run, setup, backend), replace(none, implementation=OUR_LAYERS)
         )
-        yield from _tried(partial(measure_step, config, setup, backend), replace(none, subject=TRAINING_STEP))
+        yield from _tried(partial(measure_step, config, schedule, backend), replace(none, subject=TRAINING_STEP))
 
 
 def _tried(measure: Callable[[], Iterable[MeasuredPeak]], none: MeasuredPeak) -> list[MeasuredPeak]:
@@ -120,21 +118,20 @@ def why(error: Exception) -> str:
 
 
 def measure_layer(
-    config: ModelConfig, run: LayerRun, setup: TrainingSetup, backend: Backend
+    config: ModelConfig, run: LayerRun, schedule: MemorySchedule, backend: Backend
 ) -> tuple[MeasuredPeak, MeasuredPeak]:
     """Forward without gradients, and backward, of a layer with a schedule."""
-    implementation = implementation_of(config, setup.seq_len)
-    assert not isinstance(implementation, NotPredicted)
-    memory = layer_memory(run.layer, config.spec.hidden_size, implementation, setup)
+    setup, memory = schedule.setup, schedule.layer(run.layer)
     measured = backend.measure(LayerProgram.build(config, run, setup, backend.device))
     inside = 0
     if backend.device.type == "cuda":
-        counting = replace(setup, counts_kernel_bytes=True)
-        with_kernels = layer_memory(run.layer, config.spec.hidden_size, implementation, counting)
+        with_kernels = schedule.under(replace(setup, counts_kernel_bytes=True)).layer(run.layer)
         inside = with_kernels.backward_peak.total_bytes - memory.backward_peak.total_bytes
 
     def row(quantity: str, predicted: Peak, inside_bytes: int) -> MeasuredPeak:
-        return _row(implementation.name, setup, f"layer {run.label}", quantity, measured, predicted, inside_bytes)
+        return _row(
+            schedule.implementation.name, setup, f"layer {run.label}", quantity, measured, predicted, inside_bytes
+        )
 
     return row("forward_transient", memory.forward_transient, 0), row("backward_peak", memory.backward_peak, inside)
 
@@ -148,17 +145,15 @@ def measure_our_layer(
         yield _row(OUR_LAYERS, setup, f"layer {run.label}", quantity, measured, None)
 
 
-def measure_step(config: ModelConfig, setup: TrainingSetup, backend: Backend) -> Iterator[MeasuredPeak]:
+def measure_step(config: ModelConfig, schedule: MemorySchedule, backend: Backend) -> Iterator[MeasuredPeak]:
     """A whole training step, above what is live before it; nothing where it would not fit the device."""
-    implementation = implementation_of(config, setup.seq_len)
-    assert not isinstance(implementation, NotPredicted)
-    memory = step_memory(config.spec, implementation, setup)
+    setup, memory = schedule.setup, schedule.step()
     if memory.step_peak.total_bytes > _available_bytes(backend.device):
         return
     measured = backend.measure(StepProgram.build(config, setup, backend.device))
     highest = max(measured.phases, key=lambda phase: phase.peak_bytes)
     yield MeasuredPeak(
-        implementation=implementation.name,
+        implementation=schedule.implementation.name,
         setup=setup,
         subject=TRAINING_STEP,
         quantity=f"peak, in {highest.name}",
