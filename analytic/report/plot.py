@@ -269,14 +269,14 @@ def _beyond(plan: Plan) -> str:
     if not law.fitted:
         return f"what {_name(law)} was fitted on is not stated"
     outside = [
-        f"{names[each.quantity]} {short(each.value / each.most)}x above"
+        f"{names[each.quantity]} {short(each.value / each.most)}x"
         if each.value > each.most
         else f"{names[each.quantity]} {short(each.least / each.value)}x below"
         for each in plan.extrapolations
     ]
     if not outside:
         return f"the plan is within what {_name(law)} was fitted on"
-    return f"the plan is outside of what {_name(law)} was fitted on: {', '.join(outside)}"
+    return f"the plan is beyond what {_name(law)} was fitted on: {', '.join(outside)}"
 
 
 def _shade_fitted(axes: Axes, labels: Labels, law: ScalingLaw, sizes: View, lengths: View) -> None:
@@ -377,7 +377,9 @@ def _draw_data_limits(axes: Axes, labels: Labels, plan: Plan, sizes: View, lengt
         if lengths.least < limit < lengths.most:
             axes.axhline(limit, color=style.VERMILION, linestyle=(0, (4, 2)), linewidth=1.3)
             labels.avoid(sizes.spread(POINTS), [limit] * POINTS)
-            labels.put(f"{name}: {short(limit)}", (sizes.at(0.98), limit), fontsize=9, color=style.INK[style.VERMILION])
+            place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 9}
+            text = f"{name}: {short(limit)}"
+            labels.avoid_text(axes.annotate(text, (sizes.least, limit), color=style.INK[style.VERMILION], **place))
 
 
 def _log_axis(axes: Axes, which: str, view: View) -> None:

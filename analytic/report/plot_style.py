@@ -48,7 +48,6 @@ def short(value: float) -> str:
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches: a white card with round corners, legible on a dark page too."""
     figure = Figure(figsize=(width, height), facecolor="none")
-    FigureCanvasAgg(figure)
     margin = 0.02
     card = FancyBboxPatch(
         (margin, margin),
@@ -116,6 +115,8 @@ class Labels:
 
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
+        assert axes.figure is not None
+        self._renderer = FigureCanvasAgg(axes.figure.get_figure(root=True)).get_renderer()
         self._points: list[tuple[float, float]] = []
         self._boxes: list[Bbox] = []
 
@@ -160,4 +161,5 @@ class Labels:
         label.set_position(place)
         label.set_horizontalalignment("left" if x > 0 else "right" if x < 0 else "center")
         label.set_verticalalignment("bottom" if y > 0 else "top" if y < 0 else "center")
+        label.update_positions(self._renderer)
         return Bbox(Text.get_window_extent(label))  # without the line to its point
