@@ -25,7 +25,7 @@ from analytic.report.text import gib_text
 from analytic.units import GIB
 
 LOOKS = ((style.ORANGE, "-", 1.4), (style.BLUE, "-", 2.2), (style.GREEN, "--", 1.6), (style.PURPLE, ":", 1.8))
-COLUMNS = 420  # of which each keeps its least and its most
+COLUMNS = 280  # of which each keeps its least and its most
 LEAST_SHARE = 1 / 12  # of the layers' widths: the embedding, the loss and the optimizer
 ROOM_ABOVE = 1.22  # times the highest value
 OPTIMIZER = "optimizer"
@@ -110,7 +110,7 @@ def _course(spec: ModelSpec, implementation: Implementation, setup: TrainingSetu
             heights += totals
             x, total = x + width, totals[-1]
     begins.setdefault(OPTIMIZER, x)
-    end = max(x, begins[OPTIMIZER] + 2 * ends)
+    end = max(x, begins[OPTIMIZER] + 3 * ends)
     return Course(label, memory, *_thinned(xs, heights, end), begins, end)
 
 
@@ -175,8 +175,7 @@ def _axes(axes: Axes, courses: Sequence[Course], available: int | None) -> Label
     base = courses[0].memory.base
     kinds = [str(kind) for kind, size_bytes in base.categories.items() if size_bytes > base.total_bytes / 100]
     text = f"before the step {gib_text(base.total_bytes)}: {', '.join(kinds)}"
-    place = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9}
-    labels.avoid_text(axes.annotate(text, (0, 0), color=style.DARK, **place))
+    labels.avoid_text(style.beside(axes, text, (0, 0), (6, 6)))
     return labels
 
 
@@ -190,8 +189,7 @@ def _card_line(axes: Axes, labels: Labels, capacity_bytes: int, reserve_bytes: i
         f"{gib_text(capacity_bytes - reserve_bytes)} available: the card's {gib_text(capacity_bytes)} "
         f"less {gib_text(reserve_bytes)} kept free"
     )
-    place = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 9, "weight": "bold", "bbox": style.HALO}
-    labels.avoid_text(axes.annotate(text, (0, available), color=style.DARK, **place))
+    labels.avoid_text(style.beside(axes, text, (end, available), (-4, 5), weight="bold", bbox=style.HALO, ha="right"))
 
 
 def _name_peak(axes: Axes, labels: Labels, course: Course, available: int | None, colour: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from textwrap import shorten
 
 from matplotlib.axes import Axes
@@ -23,8 +23,9 @@ from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import Allocation
 
 # The law that is used is solid and strong. Dashes tell the others apart in grey.
-USED = (style.BLUE, "-", 3.2)
-OTHERS = (
+Drawn = tuple[str, str | tuple[int, tuple[float, ...]], float]  # colour, dashes, width
+USED: Drawn = (style.BLUE, "-", 3.2)
+OTHERS: tuple[Drawn, ...] = (
     (style.VERMILION, (0, (5, 2)), 1.3),
     (style.GREEN, (0, (7, 2, 1.5, 2)), 1.3),
     (style.PURPLE, (0, (1.2, 1.5)), 1.3),
@@ -41,7 +42,7 @@ LABEL_GAP = 0.045  # between the names of two laws, in heights of the axes
 OWN_LABEL = 0.87  # where the contour of the plan's own loss is labelled, likewise
 NEAR_PLAN = 0.09  # no contour's label is nearer to the plan, in widths of the axes
 MOST_CHARACTERS = 150
-MOST_OF_NAME = 22
+MOST_OF_NAME = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class View:
 
     def at(self, share: float) -> float:
         """The value at a share of the range."""
-        return self.least * (self.most / self.least) ** share
+        return self.least * math.exp(math.log(self.most / self.least) * share)
 
     def share(self, value: float) -> float:
         """Where in the range a value is."""
@@ -93,7 +94,7 @@ def plan_figure(plan: Plan) -> Figure:
     spent = f"C = {_scientific(float(plan.compute_flops))} FLOP at an MFU of {mfu.value:.1%}, {mfu.origin}"
     figure.text(0.02, 0.89, shorten(spent, MOST_CHARACTERS), fontsize=10, color=style.QUIET)
     _draw_frontier(figure.add_axes((0.06, 0.1, 0.325, 0.69)), plan)
-    _draw_contours(figure.add_axes((0.59, 0.1, 0.385, 0.69)), plan)
+    _draw_contours(figure.add_axes((0.61, 0.1, 0.37, 0.69)), plan)
     return figure
 
 
@@ -126,16 +127,14 @@ def _curves(plan: Plan, view: View) -> list[Curve]:
     others = [each for each in plan.sensitivity.laws if each[0].name != used.name]
     sizes, compute, data = view.spread(POINTS), float(plan.compute_flops), plan.request.data
     curves = []
-    for (law, optimum), drawn in zip([(used, plan.optimum), *others], [USED, *_cycled(len(others))], strict=True):
+    for (law, optimum), drawn in zip(
+        [(used, plan.optimum), *others], (USED, *islice(cycle(OTHERS), len(others))), strict=True
+    ):
         cost = line(family_for(plan.request.family, law))
         tokens = [min(compute / cost.flops_per_token(n), data.most) for n in sizes]
         losses = [law.loss(n, d, data.unique) for n, d in zip(sizes, tokens, strict=True)]
         curves.append(Curve(law, optimum, sizes, losses, *drawn))
     return curves
-
-
-def _cycled(count: int) -> list[tuple[str, tuple[int, tuple[float, ...]], float]]:
-    return [drawn for drawn, _ in zip(cycle(OTHERS), range(count), strict=False)]
 
 
 def _frontier_axes(axes: Axes, plan: Plan, view: View, curves: list[Curve]) -> Labels:
@@ -177,7 +176,7 @@ def _name_laws(axes: Axes, plan: Plan, curves: list[Curve]) -> None:
             (1.04, height),
             xycoords="axes fraction",
             color=style.INK.get(curve.colour, curve.colour),
-            fontsize=10.5 if is_used else 9.5,
+            fontsize=10 if is_used else 9.5,
             weight="bold" if is_used else "normal",
             verticalalignment="center",
             annotation_clip=False,
@@ -293,8 +292,7 @@ def _shade_fitted(axes: Axes, labels: Labels, law: ScalingLaw, sizes: View, leng
     outline = [(left, low), (right, low), (right, high), (left, high)]
     axes.fill(*zip(*outline, strict=True), facecolor=style.ORANGE, alpha=0.16, linewidth=0, gid="fitted N and D")
     text = f"{_name(law)} was fitted here"
-    place = {"xytext": (5, 4), "textcoords": "offset points"}
-    labels.avoid_text(axes.annotate(text, (left, low), fontsize=9, color=style.INK[style.ORANGE], **place))
+    labels.avoid_text(style.beside(axes, text, (left, low), (5, 4), color=style.INK[style.ORANGE]))
 
 
 def _contour_lines(
@@ -365,8 +363,8 @@ def _along(axes: Axes, labels: Labels, text: str, line: list[tuple[float, float]
     (x0, y0), (x1, y1) = axes.transData.transform([line[0], line[len(line) // 2]])
     angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
     at = line[len(line) // 4]
-    place = {"xytext": (-4, -5), "textcoords": "offset points", "rotation": angle, "rotation_mode": "anchor"}
-    labels.avoid_text(axes.annotate(text, at, fontsize=9, color=style.DARK, ha="center", va="top", **place))
+    turned = {"rotation": angle, "rotation_mode": "anchor", "ha": "center", "va": "top"}
+    labels.avoid_text(style.beside(axes, text, at, (-4, -5), **turned))
 
 
 def _draw_data_limits(axes: Axes, labels: Labels, plan: Plan, sizes: View, lengths: View) -> None:
@@ -377,9 +375,8 @@ def _draw_data_limits(axes: Axes, labels: Labels, plan: Plan, sizes: View, lengt
         if lengths.least < limit < lengths.most:
             axes.axhline(limit, color=style.VERMILION, linestyle=(0, (4, 2)), linewidth=1.3)
             labels.avoid(sizes.spread(POINTS), [limit] * POINTS)
-            place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 9}
             text = f"{name}: {short(limit)}"
-            labels.avoid_text(axes.annotate(text, (sizes.least, limit), color=style.INK[style.VERMILION], **place))
+            labels.avoid_text(style.beside(axes, text, (sizes.least, limit), (4, 3), color=style.INK[style.VERMILION]))
 
 
 def _log_axis(axes: Axes, which: str, view: View) -> None:

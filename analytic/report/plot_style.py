@@ -90,6 +90,12 @@ def log_ticks(axis: Axis, least: float, most: float) -> None:
     axis.set_ticks([], minor=True)
 
 
+def beside(axes: Axes, text: str, at: tuple[float, float], points: tuple[float, float], **look: Any) -> Annotation:
+    """A label at an offset in points."""
+    own: dict[str, Any] = {"fontsize": 9, "color": DARK, "textcoords": "offset points"}
+    return axes.annotate(text, at, points, **own | look)
+
+
 def keep_apart(heights: Sequence[float], gap: float, most: float) -> list[float]:
     """Heights moved so that they are `gap` apart and none is above `most`, in the order that they had.
 
@@ -116,7 +122,8 @@ class Labels:
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
         assert axes.figure is not None
-        self._renderer = FigureCanvasAgg(axes.figure.get_figure(root=True)).get_renderer()
+        canvas: Any = FigureCanvasAgg(axes.figure.get_figure(root=True))  # some of its methods are untyped
+        self._renderer = canvas.get_renderer()
         self._points: list[tuple[float, float]] = []
         self._boxes: list[Bbox] = []
 
@@ -153,7 +160,7 @@ class Labels:
         overlaps = sum(box.overlaps(other) for other in self._boxes)
         inside = self._axes.get_window_extent()
         is_outside = box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1
-        return covered + _OVERLAP * overlaps + _OUTSIDE * is_outside + _DISTANCE * math.hypot(*place)
+        return float(covered + _OVERLAP * overlaps + _OUTSIDE * is_outside + _DISTANCE * math.hypot(*place))
 
     def _moved(self, label: Annotation, place: tuple[float, float]) -> Bbox:
         """The label at an offset in points, on the side of its point that the offset is on; its box in pixels."""
