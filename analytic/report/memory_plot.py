@@ -21,7 +21,7 @@ from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.report import plot_style as style
 from analytic.report.plot_style import Labels
-from analytic.report.text import gib_text
+from analytic.report.units import gib_text
 from analytic.units import GIB
 
 LOOKS = ((style.ORANGE, "-", 1.4), (style.BLUE, "-", 2.2), (style.GREEN, "--", 1.6), (style.PURPLE, ":", 1.8))
