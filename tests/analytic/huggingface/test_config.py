@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analytic.commands import count as cli
+from analytic.commands.count import VERB as COUNT
 from analytic.errors import PlannerError
 from analytic.huggingface import config as hf
 from analytic.huggingface.families import FAMILIES
@@ -35,11 +35,11 @@ COMPLETE = SHIPPED | {family: complete_keys(family) for family in FAMILIES if fa
 
 def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr with which the count command refuses a file; its status must be 2."""
-    assert cli.count([str(path)]) == 2
+    assert COUNT.main([str(path)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert captured.err.startswith("trainmeter-count: ")
+    assert captured.err.startswith("foretrain count: ")
     assert "Traceback" not in captured.err
     return captured.err
 
@@ -109,7 +109,7 @@ def test_a_bad_key_is_one_line_that_names_it(
     path = tmp_path / "config.json"
     path.write_text(json.dumps(good | change))
     line = refused(path, capsys)
-    assert line.startswith(f"trainmeter-count: {path}: ")
+    assert line.startswith(f"foretrain count: {path}: ")
     assert message in line
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from analytic.commands import count as cli
+from analytic.commands.count import VERB as COUNT
 from analytic.errors import UsageError
+from analytic.exercise.model_cost import LayerForward, layer_forward
+from analytic.huggingface.config import ModelConfig
 from analytic.io.files import configs_dir
 from analytic.memory.capacity import fits
 from analytic.memory.cuda import cuda_only
@@ -23,7 +25,11 @@ from analytic.memory.step import step_memory
 from analytic.memory.tensors import Category
 from analytic.model.params import layer_params, model_params
 from analytic.model.training import TrainingSetup
-from analytic.report.memory_json import LayerForward, fits_as_json, layer_forward, memory_as_json
+from analytic.planning.fitting import fit_on
+from analytic.report.document import Document
+from analytic.report.fits import fits_document
+from analytic.report.json import document_object
+from analytic.report.memory import memory_sections
 from empirical.proof.memory import memory_checks
 from tests.configurations import parsed, shipped
 from tests.memory_cases import (
@@ -34,6 +40,27 @@ from tests.memory_cases import (
     SMALL_MIXTRAL,
     predicted,
 )
+
+
+def memory_object(config: ModelConfig, setup: TrainingSetup) -> dict[str, Any]:
+    """What JSON says of memory."""
+    sections = tuple(memory_sections(config, setup))
+    memory: dict[str, Any] = document_object(Document("count", (), sections))["memory"]
+    return memory
+
+
+def fits_answer(config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, reserve_bytes: int) -> dict[str, Any]:
+    """What JSON says of one GPU with so much memory."""
+    found = fit_on(
+        config,
+        setup,
+        gpu="ours",
+        num_gpus=1,
+        memory_bytes=memory_bytes,
+        reserve_bytes=reserve_bytes,
+        recompute=None,
+    )
+    return document_object(fits_document(found))
 
 
 @pytest.mark.parametrize(
@@ -80,16 +107,18 @@ def test_what_is_not_predicted_is_an_answer(config: Any, reason: str) -> None:
     assert isinstance(implementation, NotPredicted)
     assert reason in implementation.reason
     setup = TrainingSetup(seq_len=16)
-    told = memory_as_json(config, setup)
+    told = memory_object(config, setup)
     assert told["implementation"] is None
     assert told["reason"] == implementation.reason
-    assert fits_as_json(config, setup, memory_bytes=2**30, reserve_bytes=0)["reason"] == implementation.reason
+    said = fits_answer(config, setup, memory_bytes=2**30, reserve_bytes=0)
+    assert said["memory_per_gpu"] is None
+    assert said["reason"] == implementation.reason
     assert list(memory_checks(config, setup)) == []
 
 
 def test_every_prediction_is_in_integers_and_names_its_implementation() -> None:
     setup = TrainingSetup(seq_len=2048, precision="fp16", checkpointing="full", optimizer="adamw_foreach")
-    told = memory_as_json(shipped("deepseek_v3"), setup)
+    told = memory_object(shipped("deepseek_v3"), setup)
     assert json.loads(json.dumps(told)) == told
     assert told["implementation"] == "transformers 5.23 DeepseekV3ForCausalLM"
     assert told["setup"]["precision"] == "fp16"
@@ -156,10 +185,10 @@ def test_the_largest_that_fits_is_the_last_that_does() -> None:
 
 def test_what_does_not_fit_is_zero_and_a_reserve_of_everything_an_error() -> None:
     config, setup = parsed(LLAMA_7B), TrainingSetup(seq_len=2048)
-    told = fits_as_json(config, setup, memory_bytes=24 * 2**30, reserve_bytes=2**30)
-    assert [(fit["micro_batch"], fit["seq_len"]) for fit in told["fits"]] == [(0, 0), (0, 0)]
+    said = fits_answer(config, setup, memory_bytes=24 * 2**30, reserve_bytes=2**30)
+    assert [(fit["micro_batch"], fit["seq_len"]) for fit in said["largest"]] == [(0, 0), (0, 0)]
     with pytest.raises(UsageError, match="reserve"):
-        fits_as_json(config, setup, memory_bytes=2**30, reserve_bytes=2**30)
+        fits_answer(config, setup, memory_bytes=2**30, reserve_bytes=2**30)
 
 
 def test_what_only_cuda_knows_is_told_apart_with_its_source() -> None:
@@ -209,7 +238,7 @@ def test_backward_frees_all_that_forward_saved() -> None:
 
 def test_the_schedules_need_no_torch() -> None:
     program = (
-        "import sys, analytic.report.memory_json;"
+        "import sys, analytic.report.memory;"
         "heavy = {'torch', 'transformers', 'numpy', 'empirical'} & set(sys.modules);"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
@@ -236,9 +265,9 @@ def test_the_least_that_a_step_holds_is_what_a_schedule_begins_with(name: str) -
 def test_without_a_schedule_the_least_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Gemma-2-9B in bf16: two bytes a parameter, its gradient, and each of two moments."""
     path = str(configs_dir() / "models" / "gemma-2-9b.json")
-    assert cli.count([path, "--json"]) == 0
+    assert COUNT.main([path, "--json"]) == 0
     memory = json.loads(capsys.readouterr().out)["memory"]
     two = 2 * 9_241_705_984
     assert memory["at_least"] == {"parameters": two, "gradients": two, "optimizer states": 2 * two}
-    assert cli.count([path]) == 0
+    assert COUNT.main([path, "-v"]) == 0
     assert f"{4 * two:,}" in capsys.readouterr().out

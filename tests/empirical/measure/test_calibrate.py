@@ -16,10 +16,9 @@ import pytest
 import torch
 
 from analytic.errors import FileError, UsageError
-from analytic.io.files import configs_dir
 from analytic.model.training import TrainingSetup
 from analytic.performance.calibration_file import load_calibration
-from empirical.commands import calibrate as calibrate_cli
+from empirical.commands.calibrate import VERB as CALIBRATE
 from empirical.measure import calibrate, machine, throughput
 from empirical.measure.calibrate import begin
 from empirical.measure.cases import cut, default_cases, layer_cases, setup_for, step_cases
@@ -29,7 +28,7 @@ from tests.calibration_cases import case as case_of
 from tests.configurations import parsed, shipped
 
 CPU = torch.device("cpu")
-SCRIPT = configs_dir().parent / "scripts" / "calibrate.py"
+COMMAND = [sys.executable, "-m", "empirical.commands.main", "calibrate"]
 
 
 @pytest.fixture
@@ -41,13 +40,13 @@ def config(tmp_path: Path) -> Path:
 
 def _arguments(config: Path, out: Path) -> list[str]:
     shape = ["--seq-len", "8", "--precision", "fp32", "bf16"]
-    return ["--out", str(out), "--config", str(config), *shape, "--device", "cpu"]
+    return [str(config), "--out", str(out), *shape, "--device", "cpu"]
 
 
 def test_a_killed_run_is_gone_on_with(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "calibration.json"
     arguments = _arguments(config, out)
-    running = subprocess.Popen([sys.executable, str(SCRIPT), *arguments], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
     assert running.stderr is not None
     for _ in range(2):  # two cases are done, a third is under way
         assert running.stderr.readline()
@@ -56,7 +55,7 @@ def test_a_killed_run_is_gone_on_with(config: Path, tmp_path: Path, capsys: pyte
     running.stderr.close()
     before = load_calibration(out)
     assert 2 <= len(before.readings) < 10
-    assert calibrate_cli.calibrate([*arguments, "--resume"]) == 0
+    assert CALIBRATE.main([*arguments, "--resume"]) == 0
     after = load_calibration(out)
     assert after.readings[: len(before.readings)] == before.readings
     assert after.ceilings[: len(before.ceilings)] == before.ceilings
@@ -71,12 +70,12 @@ def test_the_bad_are_refused(config: Path, tmp_path: Path, capsys: pytest.Captur
         (_arguments(config, there), "already there"),
         ([*_arguments(config, there), "--resume"], "measured on NVIDIA H200, this is cpu"),
         (_arguments(tmp_path / "none.json", tmp_path / "new.json"), "No such file"),
-        (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with --config"),
-        (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with --config"),
+        (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with MODEL"),
+        (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with MODEL"),
         (["--out", str(tmp_path / "new.json"), "--device", "tpu"], "expected cuda or cpu"),
         (_arguments(config, tmp_path / "nowhere" / "new.json"), "cannot be written"),
     ):
-        assert calibrate_cli.calibrate(arguments) == 2
+        assert CALIBRATE.main(arguments) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
@@ -91,7 +90,7 @@ def test_a_ceiling_that_does_not_run_is_told_and_the_cases_go_on(
     monkeypatch.setattr(calibrate, "matmul_ceiling", full)
     monkeypatch.setattr(throughput, "build", full)
     out = tmp_path / "c.json"
-    assert calibrate_cli.calibrate(_arguments(config, out)) == 0
+    assert CALIBRATE.main(_arguments(config, out)) == 0
     assert {ceiling.kind for ceiling in load_calibration(out).ceilings} == {"copy"}
     assert len(load_calibration(out).readings) == 10
     error = capsys.readouterr().err
@@ -199,7 +198,7 @@ def test_json_is_the_file(
     monkeypatch.setattr(throughput, "build", full)
     monkeypatch.setattr(throughput, "BLOCKS", 1)
     out = tmp_path / "c.json"
-    assert calibrate_cli.calibrate([*_arguments(config, out), "--json"]) == 0
+    assert CALIBRATE.main([*_arguments(config, out), "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads(out.read_text())
     assert printed.err.count("does not fit") == 10  # it goes on with the next case
