@@ -13,23 +13,22 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Never
 
 import pytest
 
-from analytic.commands.count import count
-from analytic.commands.plan import plan
 from analytic.commands.run import MOST_CHARACTERS
 from analytic.io.files import configs_dir
 from analytic.io.jsonc import read_jsonc
+from analytic.performance.calibration_file import to_json
+from empirical.commands.main import main
 from tests.calibration_cases import calibration, explained, grid
 
 ROOT = Path(__file__).parents[1]
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"count": count, "plan": plan}
-SCRIPTS = {name: str(ROOT / "scripts" / f"{name}.py") for name in COMMANDS}
+COMMAND = (sys.executable, "-m", "empirical.commands.main")
 STATUSES = (0, 1, 2)
 
 # What a value is replaced by, as it is spelled in a file.
@@ -85,18 +84,21 @@ WORDS = (
 )
 OPTIONS = {
     "count": (
-        *("--seq-len", "--batch-size", "--micro-batch", "--dtype", "--optimizer", "--attention-kernel", "--fits"),
-        *("--reserve", "--attention", "--checkpointing", "--rounding", "--families", "--master-weights"),
-        *("--accumulating", "--mtp", "--json", "--help", "--nonsense"),
+        *("--seq-len", "--batch-size", "--micro-batch", "--dtype", "--optimizer", "--attention-kernel", "--precision"),
+        *("--attention", "--checkpointing", "--recompute", "--rounding", "--master-weights", "--accumulating"),
+        *("--mtp", "--json", "--help", "--nonsense", "-v"),
     ),
+    "fits": ("--gpus", "--reserve", "--seq-len", "--micro-batch", "--recompute", "--precision", "--json", "-v"),
+    "time": ("--tokens", "--gpus", "--mfu", "--dtype", "--seq-len", "--attention", "--json", "-v"),
+    "compare": ("--tokens", "--gpu", "--mfu", "--dtype", "--seq-len", "--num-gpus", "--days", "--json"),
     "plan": (
         *("--budget", "--gpu", "--mfu", "--dtype", "--law", "--kind", "--vocab-size", "--seq-len", "--attention"),
         *("--days", "--num-gpus", "--dataset-tokens", "--max-epochs", "--micro-batch", "--json", "--setup"),
-        *("--check-run", "--calibration", "--write-config", "--help"),
+        *("--calibration", "--write-config", "--help", "-v"),
     ),
 }
 
-Case = tuple[str, list[str]]  # command, arguments
+Case = tuple[str, list[str]]  # verb, arguments
 Draw = Callable[[random.Random, Path], Case]
 
 
@@ -163,7 +165,8 @@ def some(draw: random.Random, *arguments: str) -> list[str]:
 def model_config(draw: random.Random, folder: Path) -> Case:
     shipped = draw.choice(sorted((folder / "models").glob("*.json")))
     path = file(folder, "config.json", mutated_json(draw, json.loads(shipped.read_text(encoding="utf-8"))))
-    return "count", [path, *some(draw, "--json", "--mtp"), *draw.choice(([], [], ["--fits", "80"]))]
+    verb, *arguments = draw.choice((["count"], ["count", "--mtp"], ["fits", "--gpus", "1x80GiB"]))
+    return verb, [path, *arguments, *some(draw, "--json", "-v")]
 
 
 def backward_file(draw: random.Random, folder: Path) -> Case:
@@ -177,17 +180,19 @@ def backward_file(draw: random.Random, folder: Path) -> Case:
 def published_run(draw: random.Random, folder: Path) -> Case:
     shipped = draw.choice(sorted((folder / "runs").glob("*.toml")))
     path = file(folder / "runs", "mutated", mutated_toml(draw, shipped.read_text(encoding="utf-8")))
-    return "plan", ["--check-run", path, *some(draw, "--json")]
+    return "check-run", [path, *some(draw, "--json", "-v")]
 
 
 def law(draw: random.Random, folder: Path) -> Case:
     tables = re.split(r"(?m)^(?=\[laws\.)", (folder / "scaling_laws.toml").read_text(encoding="utf-8"))[1:]
     text = mutated_toml(draw, draw.choice(tables).replace("[laws.", "[laws.my_", 1))
-    return "plan", ["--budget", "1e5", "--law", file(folder, "law.toml", text), *some(draw, "--json")]
+    path = file(folder, "law.toml", text)
+    verb, *arguments = draw.choice((["plan", "--budget", "1e5", "--law", path], ["law", "show", path]))
+    return verb, [*arguments, *some(draw, "--json", "-v")]
 
 
 def calibration_file(draw: random.Random, folder: Path) -> Case:
-    text = mutated_json(draw, calibration([explained(case) for case in grid((1024, 2048))]).as_json())
+    text = mutated_json(draw, to_json(calibration([explained(case) for case in grid((1024, 2048))])))
     path = file(folder, "calibration.json", text)
     setup = read_jsonc(folder / "backward_scaling_config.json")[0]
     setup["training_efficiency"]["expected_mfu"] = {"calibration": "calibration.json"}
@@ -198,8 +203,10 @@ def calibration_file(draw: random.Random, folder: Path) -> Case:
 
 
 def command_line(draw: random.Random, folder: Path) -> Case:
-    command = draw.choice(list(COMMANDS))
-    first = [str(folder / "models" / "gpt2.json")] if command == "count" else ["--budget", draw.choice(WORDS)]
+    command = draw.choice(list(OPTIONS))
+    first = ["--budget", draw.choice(WORDS)] if command == "plan" else [str(folder / "models" / "gpt2.json")]
+    first += {"fits": ["--gpus", "1xh100"], "time": ["--tokens", "1T", "--gpus", "8xh100"]}.get(command, [])
+    first += ["--tokens", "1T", "--gpu", "h100"] if command == "compare" else []
     arguments = first if draw.random() < 0.9 else []
     for _ in range(draw.randint(1, 3)):
         arguments += [draw.choice(OPTIONS[command]), *draw.choices(WORDS, k=draw.choice((0, 1, 1, 1, 1)))]
@@ -240,7 +247,7 @@ def fuzz(draw: Draw, inputs: int, folder: Path) -> None:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             try:
-                status = COMMANDS[case[0]](case[1])
+                status = main([case[0], *case[1]])
             except BaseException as escaped:
                 escaped.add_note(f"{case}")
                 raise
@@ -268,8 +275,7 @@ def test_mutants_through_whole_processes(draw: Draw, folder: Path) -> None:
     for _ in range(40):
         command, arguments = case = draw(source, folder)
         given = [argument for argument in arguments if not re.search("[\0\ud800]", argument)]
-        environment = {**os.environ, "PYTHONIOENCODING": source.choice(("utf-8", "ascii"))}
-        done = subprocess.run(
-            [sys.executable, SCRIPTS[command], *given], capture_output=True, text=True, check=False, env=environment
-        )
+        encoding = source.choice(("utf-8", "ascii"))
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([*COMMAND, command, *given], capture_output=True, text=True, check=False, env=environment)
         check(case, done.returncode, done.stdout, done.stderr)

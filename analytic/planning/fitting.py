@@ -38,7 +38,8 @@ class Fitting:
 
     Attributes:
         gpu: a name, or the memory itself. recompute: what was asked for; None is the least that fits.
-        one: for one GPU. placement: for several. least_states: bytes of parameters, gradients and states.
+        one: for one GPU. placement: by ideal sharding, with every layer recomputed.
+        least_states: bytes of parameters, gradients and optimizer states.
     """
 
     config: ModelConfig
@@ -49,7 +50,7 @@ class Fitting:
     reserve_bytes: int
     recompute: Checkpointing | None
     one: OneGpu | NotPredicted | None
-    placement: Placement | NotPredicted | None
+    placement: Placement | NotPredicted
     least_states: int
 
     @property
@@ -59,7 +60,7 @@ class Fitting:
     @property
     def missing(self) -> NotPredicted | None:
         """Why memory is not predicted."""
-        found = self.one or self.placement
+        found = self.placement if self.one is None else self.one
         return found if isinstance(found, NotPredicted) else None
 
     @property
@@ -96,18 +97,6 @@ def fit_on(
     Raises:
         UsageError: a reserve that leaves nothing of the memory.
     """
-    one = placement = None
-    if num_gpus == 1:
-        one = _one(config, setup, memory_bytes, reserve_bytes)
-    else:
-        placement = place(
-            config,
-            seq_len=setup.seq_len,
-            dtype=setup.precision,
-            memory_bytes=memory_bytes,
-            num_gpus=num_gpus,
-            micro_batch=setup.micro_batch,
-        )
     return Fitting(
         config=config,
         setup=setup,
@@ -116,8 +105,15 @@ def fit_on(
         memory_bytes=memory_bytes,
         reserve_bytes=reserve_bytes,
         recompute=recompute,
-        one=one,
-        placement=placement,
+        one=_one(config, setup, memory_bytes, reserve_bytes) if num_gpus == 1 else None,
+        placement=place(
+            config,
+            seq_len=setup.seq_len,
+            dtype=setup.precision,
+            memory_bytes=memory_bytes,
+            num_gpus=num_gpus,
+            micro_batch=setup.micro_batch,
+        ),
         least_states=sum(least_states(config.spec, setup).values()),
     )
 

@@ -20,6 +20,7 @@ from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
 from analytic.model.training import Precision, fused_kernel
 from analytic.performance.calibration import Calibration, Case
+from analytic.performance.calibration_file import case_to_json
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated, Shape
 from analytic.performance.regression import Stack
@@ -93,7 +94,7 @@ class MachinePlan:
             "step_seconds": self.step_seconds,
             "peak_bytes": self.peak_bytes,
             "energy_joules": self.energy_joules,
-            "case": self.case.as_json(),
+            "case": case_to_json(self.case),
         }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.planning.placement import Placement
-from analytic.report.document import Figure, Item, fact
+from analytic.report.document import Figure, Item, Json, fact
 from analytic.report.units import gib_text, gpus_text
 
+IDEAL = "ideal sharding, unmeasured"
 STATE = "16-bit weights and gradients, fp32 master copy and AdamW"
 
 
@@ -79,3 +80,29 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
     most = f"largest micro-batch (power of 2): {placement.most_micro_batch}"
     text = f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}"
     yield Figure(f"{prefix}.most_micro_batch", f"  {gpus_text(gpus)}", placement.most_micro_batch, text)
+
+
+def layout_object(num_gpus: int, micro_batch: int, recompute: str, precision: str) -> dict[str, Json]:
+    """Data parallel alone, every state sharded: the one layout that is known today."""
+    return {
+        "dp_shard": num_gpus,
+        "dp_replicate": 1,
+        "tp": 1,
+        "pp": 1,
+        "cp": 1,
+        "ep": 1,
+        "etp": 1,
+        "micro_batch": micro_batch,
+        "global_batch": micro_batch * num_gpus,
+        "micro_batches": 1,
+        "recompute": recompute,
+        "precision": precision,
+        "pipeline_schedule": None,
+    }
+
+
+def unknown_yet(*more: str) -> Iterator[Item]:
+    """Keys that layouts and the time of a step will fill, so that a reader finds them."""
+    for key in ("communication_per_step", "flops_per_gpu", "step", *more):
+        yield fact(key, None)
+    yield fact("alternatives", [])

@@ -16,7 +16,7 @@ from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
-from analytic.performance.calibration import Case, Part, Routing
+from analytic.performance.calibration import Case, Part, RoutingMode
 
 # On CUDA: (model, sequence length, micro-batch) of layers and steps; compiled ones take the longest to get ready.
 DEFAULT_LAYERS = (
@@ -138,7 +138,7 @@ def layer_cases(config: ModelConfig, setup: TrainingSetup, *, is_compiled: bool 
         ("forward_backward", replace(checkpointed, is_accumulating=True)),
     )
     for layer, head in config.spec.kinds.items():
-        routings: tuple[Routing, ...] = ("balanced", "router") if layer.has_experts else ("none",)
+        routings: tuple[RoutingMode, ...] = ("balanced", "router") if layer.has_experts else ("none",)
         for part, own in timed:
             for routing in routings:
                 yield Case(

@@ -252,7 +252,7 @@ def copy_ceiling(device: torch.device) -> Ceiling:
     source = torch.randint(256, (COPY_BYTES[device.type],), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = time_blocks(lambda: target.copy_(source), device)
-    return Ceiling(kind="copy", precision="fp32", work=2 * source.numel(), seconds=seconds)
+    return Ceiling(kind="copy", precision=None, work=2 * source.numel(), seconds=seconds)
 
 
 def refusal(case: Case, failure: Exception) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analytic.performance.calibration import Calibration
+from analytic.performance.calibration_file import to_json
 from analytic.planning.this_machine import MachinePlan
 from empirical.proof.check import Check
 
@@ -40,7 +41,7 @@ class Findings:
             "passed": len(self.checks) - self.failed,
             "failed": self.failed,
             "memory": [{"model": model, **peak.as_json()} for model, peaks in self.memory.items() for peak in peaks],
-            "calibration": None if self.calibration is None else self.calibration.as_json(),
+            "calibration": None if self.calibration is None else to_json(self.calibration),
             "planned": None if self.planned is None else self.planned.as_json(),
             "trained": None if self.trained is None else self.trained.as_json(),
         }

@@ -20,9 +20,7 @@ def test_a_gpu_by_name_and_its_memory_give_one_answer(capsys: pytest.CaptureFixt
     assert 0 < none["micro_batch"] < full["micro_batch"]
     assert named["reserve_bytes"] == 2 * 10**9
     for batch, fits in ((full["micro_batch"], True), (full["micro_batch"] + 1, False)):
-        counted = facts(
-            capsys, "count", "llama-3.2-1b", *PLANNED, "--recompute", "full", "--micro-batch", str(batch)
-        )
+        counted = facts(capsys, "count", "llama-3.2-1b", *PLANNED, "--recompute", "full", "--micro-batch", str(batch))
         assert (counted["memory"]["step"]["peak"] <= 7925 * 2**30 // 100 - 2 * 10**9) is fits
 
 

@@ -112,7 +112,9 @@ def test_an_moe_planned_backward_is_an_approximation(capsys: pytest.CaptureFixtu
 
 
 def test_forward_text_says_where_figures_are_from(capsys: pytest.CaptureFixture[str]) -> None:
-    text = terms(capsys, "--budget", "1e6", "--gpu", "h100", "--gpu", "a100=1.5", "--mfu", "h100=0.5", "--num-gpus", "64")
+    text = terms(
+        capsys, "--budget", "1e6", "--gpu", "h100", "--gpu", "a100=1.5", "--mfu", "h100=0.5", "--num-gpus", "64"
+    )
     for expected in (
         "RunPod, 2025-03-03",
         "given",
@@ -265,6 +267,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "GPU without a price": ((*BUDGET, "--gpu", "b200"), "no price is known for b200"),
     "GPU at no price": ((*BUDGET, "--gpu", "b200="), "'': expected a number such as 200k"),
     "GPU free": ((*BUDGET, "--gpu", "b200=0"), "price = 0 USD per GPU-hour: expected a number from 1e-06"),
+    "GPU absurdly cheap": ((*BUDGET, "--gpu", "h100=1e-99"), "price = 1e-99 USD per GPU-hour"),
     "GPU absurdly dear": ((*BUDGET, "--gpu", "b200=1e9"), "price = 1e+09"),
     "GPU twice": ((*BUDGET, "--gpu", "h100", "--gpu", "h100-sxm"), "h100-sxm is given twice"),
     "GPU without the dtype": ((*BUDGET, "--gpu", "v100"), "v100-16 has no bf16 peak: expected one of fp32, fp16"),
