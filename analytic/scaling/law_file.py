@@ -17,7 +17,7 @@ _COEFFICIENTS = ("E", "A", "B", "alpha", "beta")
 _LOGARITHMS = ("log_E", "log_A", "log_B")
 _REQUIRED = ("citation", "alpha", "beta", "n_means", "d_means")
 _MOST_COEFFICIENT = 1e12
-_MOST_EXPONENT = 10.0
+_LEAST_EXPONENT, _MOST_EXPONENT = 1e-3, 10.0  # published ones are from 0.05 to 0.6
 
 
 def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
@@ -71,8 +71,8 @@ def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
         e=_coefficient(keys, "E"),
         a=_coefficient(keys, "A"),
         b=_coefficient(keys, "B"),
-        alpha=keys.number("alpha", most=_MOST_EXPONENT),
-        beta=keys.number("beta", most=_MOST_EXPONENT),
+        alpha=keys.number("alpha", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
+        beta=keys.number("beta", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
         n_means="total",
         d_means="tokens seen",
     )
@@ -88,8 +88,8 @@ def _law(name: str, keys: Keys) -> ScalingLaw:
         e=e,
         a=a,
         b=b,
-        alpha=keys.number("alpha", most=_MOST_EXPONENT),
-        beta=keys.number("beta", most=_MOST_EXPONENT),
+        alpha=keys.number("alpha", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
+        beta=keys.number("beta", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
         n_means=cast(ParamsConvention, keys.text("n_means", among=_CONVENTIONS)),
         d_means=keys.text("d_means"),
         fitted=_ranges(keys),
