@@ -101,6 +101,8 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None
     done = subprocess.run([*command, path], capture_output=True, check=False, env=environment, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, b"")
     assert re.match(rb"\\xfc\\udcff +12 layers", done.stdout)
-    done = subprocess.run([*command, path + "no"], capture_output=True, check=False, env=environment, cwd=ROOT)
+    done = subprocess.run(
+        [*command, path.replace(".json", "no.json")], capture_output=True, check=False, env=environment, cwd=ROOT
+    )
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
-    assert b"\\xfc\\udcff.jsonno: No such file or directory" in done.stderr
+    assert b"\\xfc\\udcffno.json: No such file or directory" in done.stderr
