@@ -63,6 +63,7 @@ def _machine(found: Fitting) -> Iterator[Item]:
     yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
     yield Figure("memory_bytes", "memory of one", found.memory_bytes, gib_text(found.memory_bytes))
     yield Figure("reserve_bytes", "kept free", found.reserve_bytes, f"{gib_text(found.reserve_bytes)}, assumed")
+    yield Figure("", "state of training", None, str(setup.state))
     yield fact("setup", setup_object(setup))
     name = found.one.implementation if isinstance(found.one, OneGpu) else IDEAL
     yield Figure("stack", "predicted for", name)
