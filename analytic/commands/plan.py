@@ -1,73 +1,62 @@
-"""`trainmeter-plan`: from dollars to a model, from a machine to a model, and what a published run implies."""
+"""`foretrain plan`: a budget to a model, or a machine and an architecture to tokens and a loss."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
-from typing import Any, get_args
 
-from analytic.commands.options import Parser, number_up_to, positive_integer, positive_number, refuse, run
+from analytic.commands.options import Parser, add_flags, mfus, prices, refuse
+from analytic.commands.verb import document_verb
 from analytic.errors import UsageError
-from analytic.hardware.gpus import DTYPES
 from analytic.hardware.table import Hardware, load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import json_bytes, write_files
-from analytic.limits import MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS
-from analytic.model.flops import AttentionConvention
 from analytic.performance.calibration_file import load_calibration
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated
-from analytic.planning.architectures import Family, Kind
+from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
 from analytic.planning.budget import DataLimit
 from analytic.planning.forward import DEFAULT_LAW, DEFAULT_MFU, Plan, Request, make_plan
 from analytic.planning.market import DEFAULT_DTYPE, Market, compare
-from analytic.planning.published_run import load_run, shipped_runs
 from analytic.planning.search import tuned
-from analytic.report.backward import backward_text
-from analytic.report.plan import forward_text
-from analytic.report.plan_json import backward_json, claim_json, forward_json
-from analytic.report.published_run import claim_text
+from analytic.report.backward import backward_document
+from analytic.report.document import Document
+from analytic.report.plan import plan_document
 from analytic.scaling.law_file import load_law, load_laws
 
-PROGRAM = "trainmeter-plan"
 DEFAULT_MICRO_BATCH = 1
 DEFAULT_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
-# What only a budget's plan reads; beside --setup or --check-run each would be ignored, and so is refused.
+# What only a budget's plan reads; with --setup each would be ignored, and so is refused.
 FORWARD_ONLY = (
     *("gpu", "mfu", "law", "kind", "vocab_size", "seq_len", "attention", "dtype", "days", "num_gpus"),
     *("dataset_tokens", "max_epochs", "write_config", "plot", "calibration", "micro_batch"),
 )
-PICTURES = (".png", ".svg")
 
 
-def plan(argv: Sequence[str] | None = None) -> int:
-    """Make a plan and print it. Returns the exit status: 0, or 2 on bad input."""
-    return run(PROGRAM, lambda: _plan(argv))
+def _add_arguments(parser: Parser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    add_flags(what, "budget", "setup")
+    add_flags(parser, "gpu", "mfu", "calibration", "micro_batch", "dtype", "law", "kind", "vocab_size", "seq_len")
+    add_flags(parser, "attention")
+    add_flags(parser.add_mutually_exclusive_group(), "days", "num_gpus")
+    add_flags(parser, "dataset_tokens", "max_epochs", "write_config", "plot")
 
 
-def _plan(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+def _answer(args: Namespace) -> Document:
     hardware = load_hardware()
-    if args.budget is not None:
-        text, facts = _forward(args, hardware)
-    else:
-        for name in FORWARD_ONLY:
-            if getattr(args, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')}: only with --budget; the file states the rest")
-        text, facts = _backward(args.setup, hardware) if args.setup else _claim(args.check_run, hardware)
-    sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n" if args.json else text)
-    return 0
+    if args.setup is None:
+        return _forward(args, hardware)
+    for name in FORWARD_ONLY:
+        if getattr(args, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')}: only with --budget; the file states the rest")
+    return backward_document(plan_backward(load_setup(args.setup, hardware), load_laws().values()))
 
 
-def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[str, Any]]:
-    refuse(
-        args.plot is not None and args.plot == args.write_config, "--plot: expected another path than --write-config"
-    )
+def _forward(args: Namespace, hardware: Hardware) -> Document:
+    same = args.plot is not None and args.plot == args.write_config
+    refuse(same, "--plot: expected another path than --write-config")
     request = _request(args, hardware)
     laws = load_laws() | {request.law.name: request.law}
     flat: Plan | None = None
@@ -82,28 +71,18 @@ def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[st
     if args.plot:
         files[args.plot] = _picture_of(made, args.plot)
     write_files(files)
-    return forward_text(made, flat), forward_json(made, flat)
-
-
-def _backward(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
-    made = plan_backward(load_setup(path, hardware), load_laws().values())
-    return backward_text(made), backward_json(made)
-
-
-def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
-    claimed, published = load_run(path, hardware), shipped_runs(hardware)
-    return claim_text(claimed, published), claim_json(claimed, published)
+    return plan_document(made, flat)
 
 
 def _picture_of(made: Plan, path: Path) -> bytes:
     try:
         from analytic.report.plot import picture_of  # matplotlib takes most of a second to import
     except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib, which is not installed") from None
+        raise UsageError("--plot needs matplotlib: pip install 'foretrain[plot]'") from None
     return picture_of(made, path.suffix.removeprefix(".").casefold())
 
 
-def _request(args: argparse.Namespace, hardware: Hardware) -> Request:
+def _request(args: Namespace, hardware: Hardware) -> Request:
     if args.micro_batch and not args.calibration:
         raise UsageError("--micro-batch: only with --calibration, whose MFU depends on it")
     family = DEFAULT_FAMILY
@@ -124,10 +103,10 @@ def _request(args: argparse.Namespace, hardware: Hardware) -> Request:
     )
 
 
-def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
-    """The defaults that this plan stands on."""
+def _assumed(args: Namespace) -> tuple[str, ...]:
+    """The defaults that this plan rests on."""
     family = DEFAULT_FAMILY
-    defaults = {
+    defaults: dict[str, object] = {
         "law": DEFAULT_LAW,
         "kind": family.kind,
         "vocab_size": family.vocab_size,
@@ -136,85 +115,29 @@ def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
         "dtype": DEFAULT_DTYPE,
     }
     if args.calibration:
-        defaults["micro_batch"] = str(DEFAULT_MICRO_BATCH)
+        defaults["micro_batch"] = DEFAULT_MICRO_BATCH
     return tuple(
         f"--{name.replace('_', '-')} {value}" for name, value in defaults.items() if getattr(args, name) is None
     )
 
 
-def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
-    general: Mfu | None = None
-    by_gpu: dict[str, Mfu] = {}
-    for name, value in args.mfu or ():
-        given = Assumed(value=value, by="given")
-        if name is None:
-            refuse(general is not None, "--mfu: the MFU of every GPU is given twice")
-            general = given
-        else:
-            key = hardware.find(name).key
-            refuse(key in by_gpu, f"--mfu: {key} is given twice")
-            by_gpu[key] = given
-    prices: dict[str, float | None] = {}
-    for name, price in args.gpu or ():
-        if (key := hardware.find(name).key) in prices:
-            raise UsageError(f"--gpu: {key} is given twice")
-        prices[key] = price
-    if prices and (stray := by_gpu.keys() - prices.keys()):
+def _market(args: Namespace, hardware: Hardware) -> Market:
+    given = {key: Assumed(value=value, by="given") for key, value in mfus(args.mfu, hardware).items()}
+    general = given.get(None, Assumed(value=DEFAULT_MFU, by="default"))
+    by_gpu: dict[str, Mfu] = {key: mfu for key, mfu in given.items() if key is not None}
+    asked = prices(args.gpu, hardware)
+    if asked and (stray := by_gpu.keys() - asked.keys()):
         raise UsageError(f"--mfu {', '.join(sorted(stray))}: not among the GPUs of --gpu")
-    general = general or Assumed(value=DEFAULT_MFU, by="default")
-    return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=prices, dtype=args.dtype or DEFAULT_DTYPE)
+    return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=asked, dtype=args.dtype or DEFAULT_DTYPE)
 
 
-def _parser() -> Parser:
-    parser = Parser(prog=PROGRAM, description="Plan a pretraining run from a budget, or from a machine.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--budget", type=positive_number, metavar="USD", help="dollars to spend")
-    what.add_argument("--setup", type=Path, metavar="PATH", help="a machine and an architecture, to plan backward from")
-    what.add_argument("--check-run", type=Path, metavar="PATH", help="a published run, to see what MFU it implies")
-    add = parser.add_argument
-    add("--gpu", action="append", type=_gpu, metavar="NAME[=USD]", help="compare only these; with a price per hour")
-    add("--mfu", action="append", type=_mfu, metavar="[NAME=]X", help=f"model FLOPs utilization, assumed {DEFAULT_MFU}")
-    add("--calibration", type=Path, metavar="FILE", help="what was timed: MFU by shape instead of a constant")
-    add("--micro-batch", type=positive_integer, metavar="B", help="sequences a GPU takes at a time, by default 1")
-    add("--dtype", choices=DTYPES, help=f"whose dense peak counts, by default {DEFAULT_DTYPE}")
-    add("--law", metavar="NAME|PATH", help=f"a scaling law, by default {DEFAULT_LAW}; or a TOML file with one")
-    add("--kind", choices=get_args(Kind), help=f"by default {DEFAULT_FAMILY.kind}")
-    add("--vocab-size", type=positive_integer, metavar="V", help=f"by default {DEFAULT_FAMILY.vocab_size}")
-    add("--seq-len", type=positive_integer, metavar="N", help=f"by default {DEFAULT_FAMILY.seq_len}")
-    add("--attention", choices=get_args(AttentionConvention), help=f"counted, by default {DEFAULT_FAMILY.convention}")
-    when = parser.add_mutually_exclusive_group()
-    when.add_argument("--days", type=number_up_to(MOST_DAYS), metavar="D", help="finish within so many days")
-    when.add_argument("--num-gpus", type=_integer_up_to(MOST_GPUS), metavar="N", help="rent so many GPUs")
-    add("--dataset-tokens", type=_integer_up_to(MOST_TOKENS), metavar="T", help="unique tokens there are")
-    add("--max-epochs", type=number_up_to(MOST_EPOCHS), metavar="E", help="how often they may be seen")
-    add("--write-config", type=Path, metavar="PATH", help="write the architecture as a config.json")
-    add("--plot", type=_picture, metavar="PATH", help="draw loss against N and D, as .png or .svg")
-    add("--json", action="store_true", help="the same facts for machines, in base units")
-    return parser
-
-
-def _integer_up_to(most: int) -> Any:
-    def read(text: str) -> int:
-        value = positive_number(text)
-        if value != int(value) or value > most:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 1 to {most:g}")
-        return int(value)
-
-    return read
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.casefold() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a path that ends in {' or '.join(PICTURES)}")
-    return path
-
-
-def _gpu(text: str) -> tuple[str, float | None]:
-    name, equals, price = text.partition("=")
-    return name, positive_number(price) if equals else None
-
-
-def _mfu(text: str) -> tuple[str | None, float]:
-    name, equals, value = text.rpartition("=")
-    return name if equals else None, positive_number(value)
+VERB = document_verb(
+    name="plan",
+    summary="Which model to train, on how many tokens, to which loss: from a budget or from a machine.",
+    examples=(
+        "foretrain plan --budget 200k --gpu h100=2.5 --dataset-tokens 500B",
+        "foretrain plan --budget 5M --law hoffmann --num-gpus 1024 --plot plan.svg --write-config model.json",
+    ),
+    add_arguments=_add_arguments,
+    answer=_answer,
+)

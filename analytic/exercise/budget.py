@@ -13,7 +13,8 @@ from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
 from analytic.planning.forward import Request
 from analytic.planning.market import Market, compare, compute_from_usd
-from analytic.report.backward import backward_text
+from analytic.report.backward import backward_document
+from analytic.report.text import document_text
 from analytic.scaling.law_file import load_law, load_laws
 from analytic.scaling.optimum import closed_form
 
@@ -77,4 +78,5 @@ def backward_analysis(path: Path) -> str:
     Raises:
         PlannerError: whatever is wrong with the file, naming field and line.
     """
-    return backward_text(plan_backward(load_setup(path, load_hardware()), load_laws().values()))
+    made = plan_backward(load_setup(path, load_hardware()), load_laws().values())
+    return document_text(backward_document(made), is_verbose=True)

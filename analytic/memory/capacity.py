@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from analytic.errors import UsageError
 from analytic.limits import MAX_DIMENSION
 from analytic.memory.implementation import Implementation
 from analytic.memory.step import step_memory
-from analytic.model.flops import Checkpointing
+from analytic.model.checkpointing import Checkpointing
 from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 
@@ -37,7 +38,7 @@ def fits(
     memory_bytes: int,
     reserve_bytes: int,
 ) -> tuple[Fit, ...]:
-    """Without checkpointing and with it: what a step may grow to before its peak leaves the memory.
+    """Under each choice of checkpointing: what a step may grow to before its peak leaves the memory.
 
     Args:
         memory_bytes: what the GPU has. reserve_bytes: what is kept free of it, for the context, workspaces,
@@ -61,7 +62,7 @@ def fits(
 
         return Fit(checkpointing, _largest(with_batch), _largest(with_length))
 
-    return fit("none"), fit("full")
+    return tuple(fit(checkpointing) for checkpointing in get_args(Checkpointing))
 
 
 def _peak(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> int:

@@ -9,6 +9,7 @@ from analytic.memory import ops
 from analytic.memory.implementation import Implementation
 from analytic.memory.peaks import Live
 from analytic.memory.tensors import Category
+from analytic.model.optimizer import cost_of
 from analytic.model.params import layer_params, model_params
 from analytic.model.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 from analytic.model.training import TrainingSetup
@@ -74,11 +75,6 @@ def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:
         yield "lm_head", table
 
 
-def optimizer_itemsize(setup: TrainingSetup) -> int:
-    """Bytes of an element of what the optimizer works on."""
-    return ops.FP32 if setup.has_master_weights else setup.itemsize
-
-
 def rotary_dim(layer: LayerSpec) -> int:
     """Features of one head that are turned."""
     attention = layer.attention
@@ -86,15 +82,11 @@ def rotary_dim(layer: LayerSpec) -> int:
 
 
 def _optimizer_state(numel: int, setup: TrainingSetup) -> Iterator[tuple[str, int]]:
-    """`torch/optim/adamw.py`: two moments in the parameter's type; fused, also a step count on the device."""
+    """Master weights, and the optimizer's own states, of one parameter tensor."""
     if setup.has_master_weights:
         yield "master weights", setup.rounded(numel * ops.FP32)
-    if setup.optimizer == "none":
-        return
-    for moment in ("exp_avg", "exp_avg_sq"):
-        yield moment, setup.rounded(numel * optimizer_itemsize(setup))
-    if setup.optimizer == "adamw_fused":
-        yield "step", setup.rounded(ops.FP32)
+    for name, size_bytes in cost_of(setup.optimizer).state_bytes(numel, setup.optimizer_itemsize).items():
+        yield name, setup.rounded(size_bytes)
 
 
 def _mask_bytes(setup: TrainingSetup) -> int:

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 from analytic.errors import UsageError
 from analytic.limits import MAX_DIMENSION
-from analytic.model.flops import Checkpointing
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.optimizer import FP32_BYTES, Optimizer
 from analytic.model.spec import LatentAttention, ModelSpec
 
 Precision = Literal["fp16", "bf16", "fp32"]
-Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
 AttentionKernel = Literal["eager", "flash", "efficient", "cudnn"]
 Rounding = Literal[1, 512]
 
@@ -23,10 +23,10 @@ class TrainingSetup:
     Attributes:
         micro_batch, seq_len: sequences in one forward pass, and tokens in each.
         precision: the type of parameters, activations and of the gradients that autograd makes.
-        has_master_weights: beside those, an fp32 copy of the parameters and fp32 gradients, which the
-            optimizer works on; its states are then fp32, too.
+        has_master_weights: an fp32 copy of the parameters and fp32 gradients exist, too. The optimizer works
+            on those, and its states are fp32.
         optimizer: `torch.optim.AdamW` in one of its implementations, or none.
-        checkpointing: `full` wraps each layer in `torch.utils.checkpoint`, non-reentrant as is its default.
+        checkpointing: which layers run again in backward.
         attention_kernel: `transformers`' own eager attention, or one of torch's fused operators. Flash takes
             heads of one width only: `check_kernel`.
         is_accumulating: gradients exist already, and new ones are added to them; otherwise they are None.
@@ -71,7 +71,12 @@ class TrainingSetup:
     @property
     def itemsize(self) -> int:
         """Bytes of one element of the compute type."""
-        return 4 if self.precision == "fp32" else 2
+        return FP32_BYTES if self.precision == "fp32" else 2
+
+    @property
+    def optimizer_itemsize(self) -> int:
+        """Bytes of one element of what the optimizer works on."""
+        return FP32_BYTES if self.has_master_weights else self.itemsize
 
     def rounded(self, size_bytes: int) -> int:
         """What the allocator takes for a tensor of `size_bytes`."""

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from analytic.errors import FileError, PlannerError
+from analytic.errors import FileError
 from analytic.huggingface.config import parse
 from analytic.io.files import read_json_object
 from analytic.io.keys import Derived, Keys
+from analytic.io.located import located
 from analytic.limits import MAX_LAYERS
 from analytic.model.training import Precision, TrainingSetup
 from analytic.performance.calibration import (
@@ -37,12 +38,12 @@ def load_calibration(path: Path) -> Calibration:
     """Read a calibration.
 
     Raises:
-        FileError: of another schema, truncated, or with a fact that cannot be one; names path, entry and key.
+        FileError: and its kin: of another schema, truncated, or a fact that cannot be; names path, entry and key.
     """
     raw = read_json_object(path)
     if raw.get("schema") != SCHEMA:
         raise FileError(f"{path}: schema = {raw.get('schema')!r}: expected {SCHEMA!r}")
-    try:
+    with located(path):
         keys = Keys(raw)
         _exactly(keys, ("schema", "machine", "ceilings", "readings"))
         return Calibration(
@@ -51,8 +52,6 @@ def load_calibration(path: Path) -> Calibration:
             ceilings=_each(keys, "ceilings", _ceiling),
             readings=_each(keys, "readings", _reading),
         )
-    except PlannerError as error:
-        raise FileError(f"{path}: {error}") from None
 
 
 def _exactly(keys: Keys, names: tuple[str, ...]) -> None:
@@ -67,10 +66,8 @@ def _each(keys: Keys, name: str, read: Callable[[Keys], Item]) -> tuple[Item, ..
         keys.reject(name, items, "a list of objects")
     result = []
     for i, item in enumerate(items):
-        try:
+        with located(f"{name}[{i}]"):
             result.append(read(Keys(item)))
-        except PlannerError as error:
-            raise FileError(f"{name}[{i}]: {error}") from None
     return tuple(result)
 
 

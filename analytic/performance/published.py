@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from analytic.errors import FileError, PlannerError
 from analytic.hardware.gpus import DTYPES, Gpu
 from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig, parse
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Keys
+from analytic.io.located import located
 from analytic.limits import MOST_GPUS
 from analytic.model.flops import AttentionConvention, training_flops
 from analytic.model.params import parameter_counts
@@ -65,10 +65,8 @@ def load_published(hardware: Hardware) -> tuple[PublishedRun, ...]:
     path = configs_dir() / "published_mfu.toml"
     runs = []
     for i, entry in enumerate(read_toml(path).get("published", [])):
-        try:
+        with located(f"{path}: published[{i}]"):
             runs.append(_run(Keys(entry), hardware))
-        except PlannerError as error:
-            raise FileError(f"{path}: published[{i}]: {error}") from None
     return tuple(runs)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from analytic.errors import UsageError
 from analytic.memory.implementation import NotPredicted
@@ -166,53 +165,22 @@ def stacks(calibration: Calibration) -> list[Stack]:
 
 
 def non_negative_least_squares(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """x >= 0 with the least sum of (row . x - 1)^2; rows are divided by what they should add up to.
+    """x >= 0 with the least sum of (row . x - 1)^2.
 
-    The minimum is the plain least-squares solution over some of the columns: with five, each choice is tried.
+    A column of zeros has the coefficient 0. Of coefficients that are equally good, any may be returned.
 
-    >>> non_negative_least_squares([[1.0, 0.0], [0.0, 2.0], [0.5, 1.0]])
-    (1.0, 0.5)
-    >>> non_negative_least_squares([[1.0, 1.0], [1.0, 2.0]])  # plain: (1, 0)
-    (1.0, 0.0)
+    >>> [round(x, 9) for x in non_negative_least_squares([[1.0, 0.0], [0.0, 2.0], [0.5, 1.0]])]
+    [1.0, 0.5]
+    >>> [round(x, 9) for x in non_negative_least_squares([[1.0, 1.0], [1.0, 2.0]])]  # without the bound: (1, 0)
+    [1.0, 0.0]
     """
-    width = len(rows[0])
-    scales = [max(abs(row[i]) for row in rows) for i in range(width)]
-    used = [i for i in range(width) if scales[i]]
-    scaled = [[row[i] / scales[i] if scales[i] else 0.0 for i in range(width)] for row in rows]
-    best, least = (0.0,) * width, float(len(rows))
-    for count in range(1, len(used) + 1):
-        for chosen in combinations(used, count):
-            solved = _solve([[row[i] for i in chosen] for row in scaled])
-            if solved is None or min(solved) < 0:
-                continue
-            x = [0.0] * width
-            for i, value in zip(chosen, solved, strict=True):
-                x[i] = value
-            residual = sum((_dot(row, x) - 1) ** 2 for row in scaled)
-            if residual < least:
-                best, least = (
-                    tuple(value / scale if scale else 0.0 for value, scale in zip(x, scales, strict=True)),
-                    residual,
-                )
-    return best
+    from scipy.optimize import nnls  # takes longer to import than a plan without a calibration takes
 
-
-def _solve(rows: Sequence[Sequence[float]]) -> list[float] | None:
-    """Normal equations by elimination with pivots; None where columns depend on each other."""
-    n = len(rows[0])
-    a = [[sum(row[i] * row[j] for row in rows) for j in range(n)] + [sum(row[i] for row in rows)] for i in range(n)]
-    for i in range(n):
-        pivot = max(range(i, n), key=lambda r: abs(a[r][i]))
-        a[i], a[pivot] = a[pivot], a[i]
-        if abs(a[i][i]) < 1e-12 * len(rows):
-            return None
-        for r in range(i + 1, n):
-            factor = a[r][i] / a[i][i]
-            a[r] = [x - factor * y for x, y in zip(a[r], a[i], strict=True)]
-    x = [0.0] * n
-    for i in reversed(range(n)):
-        x[i] = (a[i][n] - sum(a[i][j] * x[j] for j in range(i + 1, n))) / a[i][i]
-    return x
+    # FLOPs and layer passes differ by a factor of 1e12: columns of one scale keep the arithmetic well conditioned
+    scales = [max(map(abs, column)) or 1.0 for column in zip(*rows, strict=True)]
+    scaled = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
+    solution, _ = nnls(scaled, [1.0] * len(rows))
+    return tuple(value / scale for value, scale in zip(solution.tolist(), scales, strict=True))
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:

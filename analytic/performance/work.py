@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import astuple, dataclass
 
-from analytic.memory import ops
 from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
 from analytic.memory.layer import training_events, transient_events
-from analytic.memory.static import model_tensors, optimizer_itemsize
+from analytic.memory.static import model_tensors
 from analytic.memory.step import allocated_bytes
-from analytic.model.flops import head_flops, last_projection_flops, layer_flops
+from analytic.model.checkpointing import last_projection_flops, recomputes_layers
+from analytic.model.flops import head_flops, layer_flops
+from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.spec import LayerSpec
-from analytic.model.training import TrainingSetup
 from analytic.performance.calibration import Case
-
-ADAMW_PASSES = 7  # reads of parameter, gradient and two moments, writes of all but the gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ def _layer(layer: LayerSpec, hidden_size: int, case: Case) -> Work:
     forward = layer_flops(layer, hidden_size, setup.seq_len, "causal" if is_fused else "full")
     scores, experts = forward["self_attn"], forward.terms.get("mlp.experts", 0)
     products = forward.total - scores - experts
-    recomputed = int(setup.checkpointing == "full" and case.part != "forward")
+    recomputed = int(recomputes_layers(setup.checkpointing) and case.part != "forward")
     passes = 1 if case.part == "forward" else 3 + recomputed
     # a fused kernel's backward forms QK^T again: five products for the forward's two (arXiv:2307.08691, section 3.1)
     score_passes = 1.0 if case.part == "forward" else 1 + (2.5 if is_fused else 2) + recomputed
@@ -96,13 +94,12 @@ def _allocated(case: Case, implementation: Implementation) -> int:
 
 
 def optimizer_bytes(case: Case) -> int:
-    """AdamW fused; where there are master weights, each gradient read and written in fp32 before it, and after it
-    each weight read in fp32 and written back."""
+    """Read and written by the optimizer's step.
+
+    Where there are master weights, each gradient is read and written in fp32 before it, and after it each weight is
+    read in fp32 and written back.
+    """
     setup = case.setup
     numel = sum(count for _, count in model_tensors(case.config.spec))
-    copied = 2 * (setup.itemsize + ops.FP32) if setup.has_master_weights else 0
-    return numel * (_optimizer_passes(setup) * optimizer_itemsize(setup) + copied)
-
-
-def _optimizer_passes(setup: TrainingSetup) -> int:
-    return 0 if setup.optimizer == "none" else ADAMW_PASSES
+    copied = 2 * (setup.itemsize + FP32_BYTES) if setup.has_master_weights else 0
+    return numel * (cost_of(setup.optimizer).passes * setup.optimizer_itemsize + copied)

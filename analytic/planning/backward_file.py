@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from analytic.errors import FileError, PlannerError, UsageError
+from analytic.errors import FileError, UsageError, listed
 from analytic.hardware.gpus import DTYPES, Gpu
 from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig, parse
-from analytic.io.jsonc import KeyPath, read_jsonc
+from analytic.io.jsonc import read_jsonc
 from analytic.io.keys import Derived, Keys
+from analytic.io.located import located
 from analytic.limits import MAX_DIMENSION, MOST_EPOCHS, MOST_GPUS, MOST_HOURS, MOST_PEAK_FLOPS_PER_S, MOST_TOKENS
 from analytic.model.flops import AttentionConvention
 from analytic.model.spec import ModelSpec
@@ -112,7 +112,7 @@ def load_setup(path: Path, hardware: Hardware) -> Setup:
         FileError: and its kin, naming path, line, section, field, value and what was expected.
     """
     raw, lines = read_jsonc(path)
-    with _located(path, lines, ()):
+    with located(path, lines):
         root = Keys(raw)
         root.require(SECTIONS, "backward")
         root.allow(SECTIONS)
@@ -120,27 +120,13 @@ def load_setup(path: Path, hardware: Hardware) -> Setup:
     derived: dict[str, Derived] = {}
     values: dict[str, Any] = {}
     for name, read in _READERS.items():
-        with _located(path, lines, (name,)):
+        with located(path, lines, (name,)):
             values |= read(sections[name], hardware)
             derived |= sections[name].derived
     if isinstance(values["mfu"], Keys):
-        with _located(path, lines, ("training_efficiency", "expected_mfu")):
+        with located(path, lines, ("training_efficiency", "expected_mfu")):
             values |= _calibrated(values["mfu"], path.parent, values, hardware)
     return Setup(path=path, derived=derived, **values)
-
-
-@contextmanager
-def _located(path: Path, lines: Mapping[KeyPath, int], section: KeyPath) -> Iterator[None]:
-    """Prefix an error with path, line and section: a message about a key of the section begins with that key."""
-    try:
-        yield
-    except PlannerError as error:
-        message = str(error)
-        key = (*section, message.split(" ", 1)[0].rstrip(":"))
-        where = ".".join(section)
-        if section:
-            where += "." if key in lines else ": "
-        raise type(error)(f"{path}: line {lines.get(key, lines.get(section, 1))}: {where}{message}") from None
 
 
 def _architecture(keys: Keys, _: Hardware) -> dict[str, Any]:
@@ -149,7 +135,8 @@ def _architecture(keys: Keys, _: Hardware) -> dict[str, Any]:
     config = parse(Path("architecture"), Keys(watched, keys.derived))
     for key in watched:
         if key not in watched.asked:
-            raise FileError(f"{key}: no such key of {config.model_type}, expected one of {_listed(watched.asked)}")
+            expected = listed(sorted(watched.asked))
+            raise FileError(f"{key}: no such key of {config.model_type}, expected one of {expected}", key=key)
     if "model_type" not in keys.config:
         keys.derived["model_type"] = Derived("llama", "the backward file's default")
     return {"config": config, "architecture": dict(watched)}
@@ -165,11 +152,11 @@ def _gear(keys: Keys, hardware: Hardware) -> dict[str, Any]:
         try:
             gpu = hardware.find(name)
         except UsageError as error:
-            raise FileError(f"gpu_type = {name!r}: {error}, or a peak_flops_per_gpu") from None
+            raise FileError(f"gpu_type = {name!r}: {error}, or a peak_flops_per_gpu", key="gpu_type") from None
         try:
             peak, source = gpu.peak(dtype), f"published, dense ({gpu.source})"
         except UsageError as error:
-            raise FileError(f"dtype = {dtype!r}: {error}") from None
+            raise FileError(f"dtype = {dtype!r}: {error}", key="dtype") from None
     else:
         peak, source = round(keys.number("peak_flops_per_gpu", most=MOST_PEAK_FLOPS_PER_S)), "given in the file"
         gpu = next((g for g in hardware.gpus.values() if name.casefold() in (g.key, *g.aliases)), None)
@@ -249,10 +236,6 @@ def _output(keys: Keys, _: Hardware) -> dict[str, Any]:
     keys.allow(("show_breakdown", "verify_calculations"))
     off = Derived(False, "off unless asked for")
     return {name: keys.flag(name, off) for name in ("show_breakdown", "verify_calculations")}
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))
 
 
 _READERS = dict(zip(SECTIONS, (_architecture, _gear, _efficiency, _dataset, _law, _output), strict=True))

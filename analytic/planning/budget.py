@@ -28,10 +28,10 @@ class DataLimit:
 
     def __post_init__(self) -> None:
         if self.max_epochs is not None and self.dataset_tokens is None:
-            raise UsageError(f"max_epochs = {self.max_epochs:g}: expected dataset_tokens, too")
+            raise UsageError(f"max_epochs = {self.max_epochs:g}: expected dataset_tokens, too", key="max_epochs")
         if self.most_tokens == 0:
             least = f"1 / {self.dataset_tokens:,}, one token of the dataset"
-            raise UsageError(f"max_epochs = {self.max_epochs:g}: expected at least {least}")
+            raise UsageError(f"max_epochs = {self.max_epochs:g}: expected at least {least}", key="max_epochs")
 
     @property
     def most_tokens(self) -> int | None:

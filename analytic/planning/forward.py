@@ -6,12 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
 
 from analytic.errors import UsageError
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
+from analytic.huggingface.config import ModelConfig
 from analytic.limits import MOST_GPUS, MOST_USD
 from analytic.memory.implementation import NotPredicted
 from analytic.model.flops import training_flops
@@ -248,7 +245,7 @@ def _place(request: Request, spec: ModelSpec, option: Option, num_gpus: int | No
     """The designed model as `transformers` would build it from its config."""
     seq_len = request.family.seq_len
     return place(
-        parse(Path("plan"), Keys(to_config(spec, seq_len))),
+        ModelConfig.designed(spec, seq_len),
         seq_len=seq_len,
         dtype=option.dtype,
         memory_bytes=option.gpu.memory_bytes,

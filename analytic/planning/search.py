@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
 from analytic.errors import UsageError
 from analytic.hardware.table import Hardware
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
+from analytic.huggingface.config import ModelConfig
 from analytic.model.params import parameter_counts
 from analytic.model.spec import ModelSpec
 from analytic.model.training import Precision
@@ -160,7 +157,7 @@ class _Search:
         dtype = self.option.dtype
         if dtype not in get_args(Precision):
             raise UsageError(f"no calibration of {dtype}: expected one of {', '.join(get_args(Precision))}")
-        config = parse(Path("plan"), Keys(to_config(_spec(candidate, family), family.seq_len)))
+        config = ModelConfig.designed(_spec(candidate, family), family.seq_len)
         share = 1 / (self.request.num_gpus or 1)
         return Shape(config, family.seq_len, self.micro_batch, cast(Precision, dtype), share)
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Gpu
+from analytic.hardware.gpus import Gpu, GpuMemory
 from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
+from analytic.huggingface.config import ModelConfig
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
@@ -148,7 +145,7 @@ def _gpu(calibration: Calibration, hardware: Hardware) -> tuple[Gpu, str]:
         aliases=(),
         device_names=(machine.device.removeprefix("NVIDIA "),),
         peak_flops_per_s={PRECISION: round(peak[0])},
-        memory_bytes=machine.memory_bytes,
+        memory=GpuMemory(total_bytes=machine.memory_bytes, source=f"total_memory of {machine.device}"),
         bandwidth_bytes_per_s=round(calibration.ceiling("copy", PRECISION) or 0),
         tdp_watts=0,
         source=peak[1],
@@ -177,7 +174,7 @@ def _calibrated(
 
 def _case(plan: Plan, micro_batch: int, stack: Stack | None) -> Case:
     seq_len = plan.request.family.seq_len
-    config = parse(Path("plan.json"), Keys(to_config(plan.spec, seq_len)))
+    config = ModelConfig.designed(plan.spec, seq_len)
     stack = stack or Stack(
         built_by="transformers",
         precision=PRECISION,

@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 from typing import cast
 
-from analytic.errors import FileError, PlannerError, UsageError
+from analytic.errors import FileError, UsageError, listed
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Derived, Keys
+from analytic.io.located import located
 from analytic.scaling.laws import ParamsConvention, ScalingLaw
 
 _CONVENTIONS = ("total", "non_embedding")
@@ -26,17 +27,14 @@ def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
         FileError: naming the path, the entry, the key and what was expected.
     """
     path = path or _shipped_path()
-    where = "laws"
+    file = Keys(read_toml(path))
     laws = {}
-    try:
-        file = Keys(read_toml(path))
+    with located(path):
         file.allow(("laws",))
         tables = file.section("laws") or Keys({})
         for name in tables.config:
-            where = f"laws.{name}"
-            laws[name] = _law(name, tables.section(name) or Keys({}))
-    except PlannerError as error:
-        raise type(error)(f"{path}: {where}: {error}") from None
+            with located(f"laws.{name}"):
+                laws[name] = _law(name, tables.section(name) or Keys({}))
     return laws
 
 
@@ -51,7 +49,7 @@ def load_law(name: str) -> ScalingLaw:
     if name in shipped:
         return shipped[name]
     if not name.casefold().endswith(".toml"):
-        raise UsageError(f"no scaling law {name!r}: expected one of {', '.join(shipped)}, or the path of a .toml file")
+        raise UsageError(f"no scaling law {name!r}: expected one of {listed(shipped)}, or the path of a .toml file")
     laws = list(load_laws(Path(name)).values())
     if len(laws) != 1:
         raise FileError(f"{name}: expected one table [laws.NAME], not {len(laws)}")

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.commands.options import refuse
 from analytic.report.text import table
+from analytic.version import version
 from empirical.proof.workers import default_workers
 
 if TYPE_CHECKING:
@@ -22,37 +23,26 @@ VERDICTS = ("exact", "parameters only", "refused", "cannot be built", "wrong")
 WIDTH = 100  # of a reason in the table; --json has all of it
 
 
-def sweep(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if nothing is wrong, 1 if anything is, 2 on bad input."""
-    return run("sweep", lambda: _sweep(argv))
+def sweep(model_types: Sequence[str], jobs: int | None, *, is_perturbed: bool, is_json: bool) -> int:
+    """Returns 0 if nothing is wrong, 1 if anything is.
 
-
-def _sweep(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    Raises:
+        UsageError: a model type that is not one of `transformers`, or for `is_perturbed` not one of ours.
+    """
     from empirical.proof.sweep import default_outcomes, is_supported, perturbed_outcomes, registry  # torch: seconds
 
-    known = [model_type for model_type in registry() if is_supported(model_type) or not args.perturb]
-    kind = "supported " if args.perturb else ""
-    for model_type in args.model_types:
-        refuse(
-            model_type not in known, f"MODEL_TYPE {model_type}: expected a {kind}causal language model of transformers"
-        )
-    outcomes = _outcomes(perturbed_outcomes if args.perturb else default_outcomes, args.model_types or known, args.jobs)
-    if args.json:
-        print(json.dumps([outcome.as_json() for outcome in outcomes], indent=2))
+    known = [model_type for model_type in registry() if is_supported(model_type) or not is_perturbed]
+    kind = "supported " if is_perturbed else ""
+    for model_type in model_types:
+        refuse(model_type not in known, f"MODEL {model_type}: expected a {kind}causal model type of transformers")
+    outcomes = _outcomes(perturbed_outcomes if is_perturbed else default_outcomes, model_types or known, jobs)
+    if is_json:
+        facts = {"schema": "foretrain/sweep/1", "version": version(), "outcomes": [each.as_json() for each in outcomes]}
+        print(json.dumps(facts, indent=2))
     else:
-        shown = [outcome for outcome in outcomes if not args.perturb or outcome.verdict in ("wrong", "parameters only")]
+        shown = [outcome for outcome in outcomes if not is_perturbed or outcome.verdict in ("wrong", "parameters only")]
         print("\n".join([*table([("model_type", "", "", ""), *map(_row, shown)], left=4), _totals(outcomes)]))
     return 1 if any(outcome.verdict == "wrong" for outcome in outcomes) else 0
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="sweep", description="Read, build and compare every causal language model of transformers.")
-    parser.add_argument("model_types", nargs="*", metavar="MODEL_TYPE", help="default: every one in the registry")
-    parser.add_argument("--perturb", action="store_true", help="change every key of the supported classes")
-    parser.add_argument("--jobs", type=positive_integer, metavar="N", help="processes; default: one a core")
-    parser.add_argument("--json", action="store_true", help="every outcome in full")
-    return parser
 
 
 def _outcomes(job: Callable[[str], list[Outcome]], model_types: Sequence[str], jobs: int | None) -> list[Outcome]:

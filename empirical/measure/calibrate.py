@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from analytic.errors import FileError
-from analytic.io.files import write_json
+from analytic.io.files import json_bytes, write_json
+from analytic.io.located import located
 from analytic.performance.calibration import Calibration, Case, Ceiling, Machine
 from analytic.performance.calibration_file import load_calibration
 from empirical.measure.machine import conditions
@@ -25,9 +26,10 @@ def begin(path: Path, machine: Machine, *, is_resumed: bool) -> Calibration:
     Raises:
         FileError: a file that is there already, or to be resumed on another device or other versions.
     """
-    if not is_resumed:
-        if path.exists():
-            raise FileError(f"{path}: already there: expected another --out, or --resume to go on with it")
+    is_there = path.exists()
+    if is_there and not is_resumed:
+        raise FileError(f"{path}: already there: expected another --out, or --resume to go on with it")
+    if not is_there:  # a first run may have been interrupted before it wrote anything
         return Calibration(name=path.name, machine=machine, ceilings=(), readings=())
     found = load_calibration(path)
     if found.machine.device != machine.device:
@@ -53,6 +55,9 @@ def _told(machine: Machine) -> str:
 def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: torch.device) -> Iterator[Calibration]:
     """Time what is not timed yet, ceilings first; yields what the file, whole each time, has come to hold."""
     todo, made = list(cases), begun
+    for case in todo:  # what cannot be written is refused before it is timed
+        with located(case.config.path):
+            json_bytes(case.as_json())
     have = {ceiling.precision for ceiling in made.ceilings if ceiling.kind == "matmul"}
     for precision in sorted({case.setup.precision for case in todo} - have):
         products = [partial(matmul_ceiling, precision, size, device) for size in MATMUL_SIZES[device.type]]

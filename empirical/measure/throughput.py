@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from analytic.huggingface.weight_names import OURS
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.step import step_memory
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Case, Ceiling, Reading
 from empirical.models.build import our_layer
-from empirical.models.names import OURS, names_of
+from empirical.models.names import names_of
 from empirical.models.programs import DTYPES, LayerProgram, StepProgram
 from empirical.witnesses.memory import CpuAllocator, CudaAllocator, is_out_of_memory
 

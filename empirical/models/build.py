@@ -18,10 +18,11 @@ from transformers.modeling_layers import MtpModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from analytic.huggingface.config import ModelConfig
+from analytic.huggingface.weight_names import OURS, Names
 from analytic.model.spec import LayerRun, ModelSpec, MoeFfn
 from empirical.models.experts import grouped_mm_takes
 from empirical.models.layers import DecoderLayer, DecoderModel, supported
-from empirical.models.names import OURS, Names, Term, names_of, term_of
+from empirical.models.names import Term, names_of, term_of
 
 AttentionImplementation = Literal["eager", "sdpa"]
 Device = torch.device | str

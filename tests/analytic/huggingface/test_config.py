@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -136,8 +137,8 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "list": (text("[1, 2]"), "a JSON list, expected an object"),
     "string": (text('"llama"'), "a JSON string, expected an object"),
     "null": (text("null"), "a JSON null, expected an object"),
-    "NaN": (text('{"hidden_size": NaN}'), "NaN is not a JSON number"),
-    "infinity": (text('{"hidden_size": -Infinity}'), "-Infinity is not a JSON number"),
+    "NaN": (text(json.dumps(LLAMA | {"hidden_size": math.nan})), "hidden_size = nan: expected an integer"),
+    "infinity": (text(json.dumps(LLAMA | {"rope_theta": math.inf})), "rope_theta = inf: expected a positive number"),
     "duplicate key": (text('{"hidden_size": 1, "hidden_size": 2}'), "key 'hidden_size' appears twice"),
     "too deep": (text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"), "nested too deeply"),
     "endless integer": (text('{"hidden_size": ' + "9" * 5000 + "}"), "integer string conversion"),

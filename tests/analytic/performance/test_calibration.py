@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analytic.errors import FileError, UsageError
+from analytic.errors import FileError, PlannerError, UsageError
 from analytic.hardware.table import load_hardware
 from analytic.performance.calibration import Ceiling
 from analytic.performance.calibration_file import load_calibration
@@ -71,7 +71,7 @@ def test_what_cannot_be_is_refused(change: Callable[[Any], None], said: str, tmp
     change(raw)
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps(raw))
-    with pytest.raises(FileError) as refused:
+    with pytest.raises(PlannerError) as refused:
         load_calibration(path)
     assert str(refused.value).startswith(f"{path}: {said}")
     assert "\n" not in str(refused.value)

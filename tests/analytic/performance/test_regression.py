@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,3 +167,17 @@ def test_no_other_non_negative_coefficients_are_better(rows: list[tuple[float, .
         for step in (1e-3, -1e-3):
             other = [max(0.0, value + step * (i == j)) for j, value in enumerate(best)]
             assert loss(other) >= loss(best) - 1e-9
+
+
+@given(st.lists(st.tuples(POSITIVE, POSITIVE, POSITIVE), min_size=3, max_size=8))
+def test_the_minimum_is_the_best_plain_solution_over_some_of_the_columns(rows: list[tuple[float, ...]]) -> None:
+    """By trying every choice of columns, of the scales of FLOPs, bytes and passes."""
+    scales = (1e12, 1e9, 1.0)
+    a = np.array(rows) * scales
+    found = non_negative_least_squares(a.tolist())
+    least = float(len(rows))
+    for columns in (c for count in (1, 2, 3) for c in combinations(range(3), count)):
+        x, *_ = np.linalg.lstsq(np.array(rows)[:, columns], np.ones(len(rows)), rcond=None)
+        if min(x) >= 0:
+            least = min(least, float(((np.array(rows)[:, columns] @ x - 1) ** 2).sum()))
+    assert float(((a @ np.array(found) - 1) ** 2).sum()) == pytest.approx(least, rel=1e-9, abs=1e-12)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +24,8 @@ from empirical.measure import calibrate, machine, throughput
 from empirical.measure.calibrate import begin
 from empirical.measure.cases import cut, default_cases, layer_cases, setup_for, step_cases
 from empirical.measure.machine import conditions, this_machine, warnings_of
-from tests.calibration_cases import LLAMA, MIXTRAL, calibration, written
+from tests.calibration_cases import FP32, LLAMA, MIXTRAL, calibration, written
+from tests.calibration_cases import case as case_of
 from tests.configurations import parsed, shipped
 
 CPU = torch.device("cpu")
@@ -67,7 +70,6 @@ def test_the_bad_are_refused(config: Path, tmp_path: Path, capsys: pytest.Captur
     for arguments, said in (
         (_arguments(config, there), "already there"),
         ([*_arguments(config, there), "--resume"], "measured on NVIDIA H200, this is cpu"),
-        ([*_arguments(config, tmp_path / "none.json"), "--resume"], "No such file"),
         (_arguments(tmp_path / "none.json", tmp_path / "new.json"), "No such file"),
         (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with --config"),
         (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with --config"),
@@ -94,6 +96,21 @@ def test_a_ceiling_that_does_not_run_is_told_and_the_cases_go_on(
     assert len(load_calibration(out).readings) == 10
     error = capsys.readouterr().err
     assert error.count("a ceiling of the device: does not fit: CUDA out of memory.\n") == 4  # 2 sizes, 2 precisions
+
+
+def test_to_resume_what_was_never_written_is_to_begin(tmp_path: Path) -> None:
+    begun = begin(tmp_path / "c.json", this_machine(CPU), is_resumed=True)
+    assert (begun.name, begun.readings, begun.ceilings) == ("c.json", (), ())
+
+
+def test_a_number_that_json_has_not_is_refused_before_it_is_timed(tmp_path: Path) -> None:
+    """A key that nobody reads may be infinite in a published file, but not in ours."""
+    config = parsed(LLAMA | {"unread": math.inf})
+    out, begun = tmp_path / "c.json", calibration([])
+    said = f"{config.path}: architecture.unread = inf: expected a finite number"
+    with pytest.raises(FileError, match=re.escape(said)):
+        next(calibrate.calibrate(out, begun, [case_of(config, setup=FP32)], CPU))
+    assert not out.exists()
 
 
 def test_other_versions_are_not_gone_on_with(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from analytic.huggingface.families import FAMILIES, Family
-from analytic.huggingface.families.parts import Described
+from analytic.huggingface.families.common import Described
 from analytic.io.keys import Keys
 from analytic.model import params
 from analytic.model.spec import Attention

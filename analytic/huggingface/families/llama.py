@@ -1,0 +1,43 @@
+"""Llama, the family whose names and shapes the others are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from analytic.errors import SpecError
+from analytic.huggingface.families.common import (
+    SHAPE,
+    Described,
+    Family,
+    decoder,
+    gated,
+    head_dim_or_default,
+    layers_of,
+    stated_bias,
+)
+from analytic.huggingface.numerics import numerics
+from analytic.io.keys import Derived, Keys
+
+
+def _llama(keys: Keys) -> Described:
+    hidden = keys.integer("hidden_size")
+    if hidden % keys.integer("num_attention_heads"):  # refused by LlamaConfig even where head_dim is stated
+        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads", key="hidden_size")
+    return llama_of(keys, "LlamaConfig")
+
+
+def llama_of(keys: Keys, where: str) -> Described:
+    ffn = gated(keys, bias=keys.flag("mlp_bias", Derived(False, where)))
+    layers = layers_of(keys, ffn, where=where, **stated_bias(keys, where=where))
+    return decoder(keys, layers), numerics(keys, where=where)
+
+
+def llama_of_128(keys: Keys, where: str) -> Described:
+    """Llama's own class, but for 128 features a head where the file says nothing."""
+    head_dim_or_default(keys, 128, where=where)
+    return llama_of(Keys({"head_dim": 128, **keys.config}, keys.derived), where)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "llama": Family("LlamaForCausalLM", SHAPE, _llama),
+}

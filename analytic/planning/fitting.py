@@ -1,0 +1,135 @@
+"""Does a model train on these GPUs: one GPU to the byte, several by ideal sharding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from analytic.huggingface.config import ModelConfig
+from analytic.limits import MAX_DIMENSION
+from analytic.memory.capacity import Fit, fits
+from analytic.memory.implementation import NotPredicted, implementation_of
+from analytic.memory.peaks import Peak
+from analytic.memory.static import least_states
+from analytic.memory.step import step_memory
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.training import TrainingSetup
+from analytic.planning.placement import Placement, place
+
+CHOICES: tuple[Checkpointing, ...] = ("none", "full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneGpu:
+    """A training step on one GPU, by its schedule.
+
+    Attributes:
+        peaks: of the setup's micro-batch and length, by what is recomputed.
+        largest: the largest micro-batch and the longest sequence, likewise.
+    """
+
+    implementation: str
+    peaks: dict[Checkpointing, Peak]
+    largest: tuple[Fit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """The answer.
+
+    Attributes:
+        gpu: a name, or the memory itself. recompute: what was asked for; None is the least that fits.
+        one: for one GPU. placement: for several. least_states: bytes of parameters, gradients and states.
+    """
+
+    config: ModelConfig
+    setup: TrainingSetup
+    gpu: str
+    num_gpus: int
+    memory_bytes: int
+    reserve_bytes: int
+    recompute: Checkpointing | None
+    one: OneGpu | NotPredicted | None
+    placement: Placement | NotPredicted | None
+    least_states: int
+
+    @property
+    def available_bytes(self) -> int:
+        return self.memory_bytes - self.reserve_bytes
+
+    @property
+    def chosen(self) -> Checkpointing:
+        """What is recomputed: as asked, or nothing where that fits, or else every layer."""
+        if self.recompute is not None:
+            return self.recompute
+        if isinstance(self.one, OneGpu) and self.one.peaks["none"].total_bytes <= self.available_bytes:
+            return "none"
+        return "full"
+
+    @property
+    def fits(self) -> bool | None:
+        """None where it is not predicted and the states alone do not decide it."""
+        if isinstance(self.one, OneGpu):
+            return self.one.peaks[self.chosen].total_bytes <= self.available_bytes
+        if isinstance(self.placement, Placement):
+            return self.placement.fits
+        return False if self.least_states > self.num_gpus * self.available_bytes else None
+
+
+def fit_on(
+    config: ModelConfig,
+    setup: TrainingSetup,
+    *,
+    gpu: str,
+    num_gpus: int,
+    memory_bytes: int,
+    reserve_bytes: int,
+    recompute: Checkpointing | None,
+) -> Fitting:
+    """Fit a training step into GPUs.
+
+    Raises:
+        UsageError: a reserve that leaves nothing of the memory.
+    """
+    one = placement = None
+    if num_gpus == 1:
+        one = _one(config, setup, memory_bytes, reserve_bytes)
+    else:
+        placement = place(
+            config,
+            seq_len=setup.seq_len,
+            dtype=setup.precision,
+            memory_bytes=memory_bytes,
+            num_gpus=num_gpus,
+            micro_batch=setup.micro_batch,
+        )
+    return Fitting(
+        config=config,
+        setup=setup,
+        gpu=gpu,
+        num_gpus=num_gpus,
+        memory_bytes=memory_bytes,
+        reserve_bytes=reserve_bytes,
+        recompute=recompute,
+        one=one,
+        placement=placement,
+        least_states=sum(least_states(config.spec, setup).values()),
+    )
+
+
+def _one(config: ModelConfig, setup: TrainingSetup, memory_bytes: int, reserve_bytes: int) -> OneGpu | NotPredicted:
+    implementation = implementation_of(config, setup.seq_len)
+    if isinstance(implementation, NotPredicted):
+        return implementation
+    longest = implementation_of(config, MAX_DIMENSION)  # of any length that may be tried
+    peaks = {
+        each: step_memory(config.spec, implementation, replace(setup, checkpointing=each)).step_peak for each in CHOICES
+    }
+    found = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
+    if isinstance(longest, NotPredicted):  # a window limits the length that is predicted
+        found = tuple(replace(each, seq_len=min(each.seq_len, _window(config) - 1)) for each in found)
+    return OneGpu(implementation=implementation.name, peaks=peaks, largest=found)
+
+
+def _window(config: ModelConfig) -> int:
+    windows = [layer.attention.sliding_window for layer in config.spec.kinds]
+    return min(window for window in windows if window is not None)
