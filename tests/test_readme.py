@@ -18,7 +18,7 @@ from analytic.model.flops import forward_flops
 from analytic.model.params import parameter_counts
 from analytic.model.training import TrainingSetup
 from analytic.performance.calibration_file import load_calibration
-from analytic.planning.forward import DEFAULT_LAW
+from analytic.planning.assumptions import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
 from analytic.report.memory_json import memory_as_json
 from analytic.scaling.law_file import load_law

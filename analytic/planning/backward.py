@@ -12,9 +12,9 @@ from analytic.memory.implementation import NotPredicted
 from analytic.model.flops import AttentionConvention, TrainingFlops, forward_flops, training_flops
 from analytic.model.params import ParameterCounts, model_params, parameter_counts
 from analytic.planning.architectures import count_params
+from analytic.planning.assumptions import LAW_MEASURE, WORSE
 from analytic.planning.backward_file import Setup
 from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
-from analytic.planning.forward import LAW_MEASURE, WORSE
 from analytic.planning.placement import Placement, place
 from analytic.scaling.laws import OutOfRange, ScalingLaw
 from analytic.units import exact
@@ -80,8 +80,9 @@ class BackwardPlan:
 
     @property
     def energy_kwh(self) -> Fraction | None:
-        """Of the boards at their TDP, where the GPU is known."""
-        return None if self.setup.gpu is None else self.gpu_hours * self.setup.gpu.tdp_watts / 1000
+        """Of the boards at their TDP, where that is known."""
+        watts = None if self.setup.gpu is None else self.setup.gpu.tdp_watts
+        return None if watts is None else self.gpu_hours * watts / 1000
 
     @property
     def used_flops(self) -> int:

@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analytic.planning.architectures import line
-from analytic.planning.forward import BAND_NATS, Plan, family_for
+from analytic.planning.assumptions import BAND_NATS
+from analytic.planning.budget import Dollars
+from analytic.planning.forward import Plan
+from analytic.planning.losses import objective
 from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import Cost
 
@@ -36,7 +38,11 @@ def picture_of(plan: Plan, kind: str) -> bytes:
     frontier, contours = figure.subplots(1, 2)
     _frontier(frontier, plan)
     _contours(contours, plan)
-    usd = f"{plan.request.budget_usd:,.0f} USD on {plan.option.gpu.name}"
+    budget = plan.request.budget
+    spent = (
+        f"{budget.usd:,.0f} USD" if isinstance(budget, Dollars) else f"{budget.hours:,g} hours of {budget.num_gpus:,}"
+    )
+    usd = f"{spent} {'on' if isinstance(budget, Dollars) else 'x'} {plan.option.gpu.name}"
     mfu = f"MFU {plan.option.mfu.value:.1%}, {plan.option.mfu.origin}"
     figure.suptitle(f"{usd}: C = {float(plan.compute_flops):.3g} FLOP; {mfu}")
     picture = io.BytesIO()
@@ -50,7 +56,7 @@ def _frontier(axes: Axes, plan: Plan) -> None:
     sizes = _spread(least / 3, most * 3, POINTS)
     top = 0.0
     for (law, optimum), (colour, dashes) in zip(sensitivity.laws, cycle(STYLES), strict=False):
-        cost = line(family_for(plan.request.family, law))
+        cost = objective(law, plan.request.family, plan.request.data).cost
         losses = [_loss(plan, law, cost, n) for n in sizes]
         axes.plot(sizes, losses, color=colour, linestyle=dashes, label=law.name)
         axes.plot(optimum.params, optimum.loss, marker="o", color=colour, markersize=6)
@@ -81,7 +87,7 @@ def _contours(axes: Axes, plan: Plan) -> None:
     axes.set_ylim(tokens[0], tokens[-1])
     drawn = axes.contour(sizes, tokens, losses, levels=levels, cmap="cividis", linewidths=1.1)
     axes.clabel(drawn, fmt="%.3f", fontsize=8)
-    cost = line(family_for(plan.request.family, law))
+    cost = objective(law, plan.request.family, plan.request.data).cost
     compute = float(plan.compute_flops)
     budget = [compute / cost.flops_per_token(n) for n in sizes]
     axes.plot(sizes, budget, color=PLAN, linewidth=1.8, label="what the budget pays for")

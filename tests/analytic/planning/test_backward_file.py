@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from analytic.report.plan_json import backward_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from analytic.performance.mfu import Measured
 from analytic.planning.backward import BackwardPlan, plan_backward
 from analytic.planning.backward_file import load_setup
 from analytic.report.backward import backward_text
-from analytic.report.plan_json import backward_json
 from analytic.scaling.law_file import load_law, load_laws
 
 EXAMPLE = configs_dir() / "backward_scaling_config.json"

@@ -24,9 +24,10 @@ from analytic.performance.mfu import Assumed, Measured, Mfu, Published, without_
 from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
-from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
-from analytic.planning.forward import Plan, Request, make_plan
-from analytic.planning.market import Market, compare, compute_from_usd
+from analytic.planning.budget import DataLimit, Dollars, compute_from_hours, tokens_from_compute
+from analytic.planning.forward import Plan, make_plan
+from analytic.planning.market import Market, compare, compute_of
+from analytic.planning.request import Request
 from analytic.scaling.law_file import load_law, load_laws
 from analytic.units import exact
 
@@ -42,7 +43,7 @@ def market(*, price: float = 4.0, mfu: Mfu | None = None) -> Market:
 
 def plan_of(budget: float, *, law: str = "besiroglu", data: DataLimit | None = None, **more: object) -> Plan:
     request = Request(
-        budget_usd=budget,
+        budget=Dollars(budget),
         market=market(),
         law=LAWS[law],
         family=DENSE,
@@ -125,7 +126,7 @@ def test_tokens_never_exceed_the_data(budget: float, law: str, dataset: int, epo
 @settings(deadline=None)
 @given(budget=budgets, price=st.integers(1, 10**4).map(lambda cents: cents / 100))
 def test_a_price_that_doubles_halves_the_compute(budget: float, price: float) -> None:
-    once, twice = (compute_from_usd(budget, market(price=each).best) for each in (price, 2 * price))
+    once, twice = (compute_of(Dollars(budget), market(price=each).best) for each in (price, 2 * price))
     assert once == 2 * twice
 
 
@@ -135,7 +136,7 @@ def test_forward_then_backward_is_the_same_training(
     gpus: int, hours: int, price: int, law: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     request = Request(
-        budget_usd=gpus * hours * price, market=market(price=price), law=LAWS[law], family=DENSE, num_gpus=gpus
+        budget=Dollars(gpus * hours * price), market=market(price=price), law=LAWS[law], family=DENSE, num_gpus=gpus
     )
     forward = make_plan(request, ())
     assert forward.schedule.days is not None
@@ -188,7 +189,7 @@ def test_energy_is_that_of_the_boards() -> None:
 
 
 def test_moe_is_counted_by_its_active_parameters() -> None:
-    request = Request(budget_usd=5e6, market=market(), law=LAWS["besiroglu"], family=replace(DENSE, kind="moe"))
+    request = Request(budget=Dollars(5e6), market=market(), law=LAWS["besiroglu"], family=replace(DENSE, kind="moe"))
     plan = make_plan(request, ())
     assert plan.outcome.candidate.params == plan.params.active < plan.params.total
     assert plan.six_nd_flops == 6 * plan.params.active * plan.outcome.tokens
@@ -196,7 +197,7 @@ def test_moe_is_counted_by_its_active_parameters() -> None:
 
 def test_a_law_of_non_embedding_parameters_sees_those() -> None:
     law = replace(LAWS["besiroglu"], name="other", n_means="non_embedding")
-    plan = make_plan(Request(budget_usd=1e5, market=market(), law=law, family=DENSE), [*LAWS.values(), law])
+    plan = make_plan(Request(budget=Dollars(1e5), market=market(), law=law, family=DENSE), [*LAWS.values(), law])
     assert plan.outcome.candidate.params == plan.params.non_embedding
     assert plan.optimum == plan.sensitivity.laws[-1][1]
 
@@ -253,4 +254,4 @@ def test_a_figure_is_the_one_that_was_typed() -> None:
 
 def test_a_budget_for_less_than_a_token_is_refused() -> None:
     with pytest.raises(PlannerError, match="does not pay"):
-        make_plan(Request(budget_usd=1e-12, market=market(), law=LAWS["besiroglu"], family=DENSE), ())
+        make_plan(Request(budget=Dollars(1e-12), market=market(), law=LAWS["besiroglu"], family=DENSE), ())
