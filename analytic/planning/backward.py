@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from fractions import Fraction
 
 from analytic.errors import UsageError
@@ -15,6 +16,7 @@ from analytic.planning.architectures import count_params
 from analytic.planning.assumptions import LAW_MEASURE, WORSE
 from analytic.planning.backward_file import Setup
 from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
+from analytic.planning.guards import law_warnings, machine_warnings, placement_warnings
 from analytic.planning.placement import Placement, place
 from analytic.scaling.laws import OutOfRange, ScalingLaw
 from analytic.units import exact
@@ -67,6 +69,17 @@ class BackwardPlan:
     @property
     def dataset_limited(self) -> bool:
         return self.tokens < self.affordable_tokens[self.setup.convention]
+
+    def warnings(self, today: date | None = None) -> tuple[str, ...]:
+        """What must not be overlooked, one line each; a price is judged by `today`, where that is given."""
+        setup = self.setup
+        ended = [f"the data end first: {self.affordable_tokens[setup.convention]:,} tokens could be trained on"]
+        return (
+            *(ended if self.dataset_limited else ()),
+            *law_warnings(setup.law, self.law_params, self.tokens, self.epochs, self.extrapolations),
+            *machine_warnings(setup.price, setup.mfu, setup.dtype, today),
+            *placement_warnings(self.placement, self.tokens, setup.seq_len),
+        )
 
     @property
     def gpu_hours(self) -> Fraction:

@@ -260,7 +260,7 @@ def _flat(option: Option) -> Option:
 
 def _sensitivity(request: Request, goal: Objective, laws: Iterable[ScalingLaw], compute: Fraction) -> Sensitivity:
     optimum = goal.optimum(compute)
-    near = [c.params for c in goal.front if goal.loss(c, float(compute)) <= optimum.loss + BAND_NATS]
+    near = [c.params for c in goal.front if abs(goal.loss(c, float(compute)) - optimum.loss) <= BAND_NATS]
     return Sensitivity(
         laws=tuple((law, objective(law, request.family, request.data).optimum(compute)) for law in laws),
         lower_mfu=goal.optimum(compute * (1 - WORSE)),
