@@ -100,10 +100,10 @@ def test_more_budget_is_never_worse(budget: float, more: float, law: str) -> Non
 @given(budget=budgets, law=law_names)
 def test_the_design_is_near_the_optimum_in_size_and_loss(budget: float, law: str) -> None:
     plan = plan_of(budget, law=law)
-    assert plan.within_tolerance
-    assert plan.outcome.candidate.params == pytest.approx(plan.optimum.params, rel=0.01)
     best = plan.sensitivity.best_of_family
-    assert best.loss <= plan.outcome.loss <= best.loss + 0.005
+    assert plan.within_tolerance or plan.outcome == best
+    # the tolerance of N costs no more than 0.1% of the compute does, at an elasticity of the loss below 1/3
+    assert best.loss <= plan.outcome.loss <= best.loss * 1.0004
 
 
 @settings(deadline=None, max_examples=25)
@@ -120,6 +120,7 @@ def test_tokens_never_exceed_the_data(budget: float, law: str, dataset: int, epo
     # Spent to half a token's worth, unless the data ran out.
     unspent = plan.compute_flops - plan.used_flops
     assert plan.dataset_limited == (2 * unspent > plan.outcome.candidate.flops_per_token)
+    assert plan.schedule.usd is not None
     assert plan.schedule.usd <= exact(budget) * (1 + Fraction(1, 10**6))
 
 
@@ -185,6 +186,7 @@ def test_days_and_gpus_fix_each_other() -> None:
 
 def test_energy_is_that_of_the_boards() -> None:
     schedule = plan_of(4e6).schedule  # 1e6 GPU-hours at 400 W
+    assert schedule.energy_kwh is not None
     assert float(schedule.energy_kwh) == pytest.approx(400_000, rel=1e-9)
 
 
