@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from analytic.errors import UsageError
 from analytic.hardware.table import Hardware
@@ -14,10 +14,9 @@ from analytic.model.flops import AttentionConvention, layer_flops, training_flop
 from analytic.model.spec import LayerSpec
 from analytic.model.training import Precision, TrainingSetup, check_kernel
 
-SCHEMA = "trainmeter-calibration-1"
 Part = Literal["forward", "forward_backward", "step"]
 Builder = Literal["transformers", "ours"]
-Routing = Literal["none", "balanced", "router"]
+RoutingMode = Literal["none", "balanced", "router"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +39,7 @@ class Case:
     setup: TrainingSetup
     built_by: Builder = "transformers"
     is_compiled: bool = False
-    routing: Routing = "none"
+    routing: RoutingMode = "none"
 
     def __post_init__(self) -> None:
         if (self.layer is None) != (self.part == "step"):
@@ -83,19 +82,6 @@ class Case:
         shape = f"{setup.micro_batch} x {setup.seq_len}"
         return f"{self.config.name} {what} {self.part.replace('_', '+')}, {shape}, {', '.join(options)}"
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "model": self.config.name,
-            "architecture": dict(self.config.raw),
-            "part": self.part,
-            "layer": self.layer,
-            "of_layers": self.of_layers,
-            "setup": asdict(self.setup),
-            "built_by": self.built_by,
-            "is_compiled": self.is_compiled,
-            "routing": self.routing,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -123,23 +109,16 @@ class Reading:
         """Model FLOPs per second."""
         return self.case.model_flops(convention) / self.median_seconds
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "case": self.case.as_json(),
-            "seconds": list(self.seconds),
-            "peak_bytes": self.peak_bytes,
-            "time_utc": self.time_utc,
-            "conditions": dict(self.conditions),
-            "error": self.error,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """What the card does at best: `work` FLOPs of a matrix product at a precision, or bytes read and written."""
+    """What the device does at best: `work` FLOPs of a matrix product at a precision, or bytes read and written.
+
+    `precision` is None for a copy.
+    """
 
     kind: Literal["matmul", "copy"]
-    precision: Precision
+    precision: Precision | None
     work: int
     seconds: tuple[float, ...]
 
@@ -190,11 +169,3 @@ class Calibration:
         """Model FLOPs, full attention, per second, as a share of `peak`; None where there is no peak."""
         peak = self.peak(reading.case.setup.precision, hardware)
         return None if peak is None else reading.flops_per_s() / peak[0]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "machine": asdict(self.machine),
-            "ceilings": [asdict(ceiling) for ceiling in self.ceilings],
-            "readings": [reading.as_json() for reading in self.readings],
-        }

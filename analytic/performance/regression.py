@@ -17,7 +17,7 @@ from analytic.errors import UsageError
 from analytic.memory.implementation import NotPredicted
 from analytic.model.spec import LayerSpec, MoeFfn
 from analytic.model.training import AttentionKernel, Precision
-from analytic.performance.calibration import Builder, Calibration, Case, Reading, Routing
+from analytic.performance.calibration import Builder, Calibration, Case, Reading, RoutingMode
 from analytic.performance.work import TERMS, work_of
 
 FARTHEST = 4.0  # times a measured size, or a quarter of it: beyond, there is no prediction
@@ -32,7 +32,7 @@ class Stack:
     precision: Precision
     attention_kernel: AttentionKernel
     is_compiled: bool
-    routing: Routing
+    routing: RoutingMode
 
     def __str__(self) -> str:
         options = [self.built_by, self.precision, f"{self.attention_kernel} attention"]

@@ -8,10 +8,11 @@ once and read once, at the least; what is done in place, or read again, is left 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
-from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
+from analytic.memory.implementation import Implementation, NotPredicted
 from analytic.memory.layer import training_events, transient_events
+from analytic.memory.schedule import schedule_of
 from analytic.memory.static import model_tensors
 from analytic.memory.step import allocated_bytes
 from analytic.model.checkpointing import last_projection_flops, recomputes_layers
@@ -51,11 +52,11 @@ TERMS = tuple(Work.__dataclass_fields__)
 
 def work_of(case: Case, optimizer_share: float = 1) -> Work | NotPredicted:
     """What a case executes, with a share of the optimizer's step; or why that cannot be told: no memory schedule."""
-    implementation = implementation_of(case.config, case.setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return implementation
+    schedule = schedule_of(case.config, case.setup)
+    if isinstance(schedule, NotPredicted):
+        return schedule
     setup, spec = case.setup, case.config.spec
-    total = Work(moved_bytes=2 * _allocated(case, implementation))
+    total = Work(moved_bytes=2 * _allocated(case, schedule.implementation))
     for layer, count in Counter(case.layers).items():
         total += _layer(layer, spec.hidden_size, case).times(count)
     if case.part == "step":
@@ -83,7 +84,8 @@ def _layer(layer: LayerSpec, hidden_size: int, case: Case) -> Work:
 
 
 def _allocated(case: Case, implementation: Implementation) -> int:
-    setup, spec = case.setup, case.config.spec
+    """Bytes of every tensor that is allocated, in blocks of 512 as on CUDA: what a case assumes of that is no fact."""
+    setup, spec = replace(case.setup, rounding_bytes=512, counts_kernel_bytes=False), case.config.spec
     if case.part == "step":
         return allocated_bytes(spec, implementation, setup)
     if case.part == "forward":

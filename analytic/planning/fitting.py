@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from analytic.huggingface.config import ModelConfig
 from analytic.limits import MAX_DIMENSION
 from analytic.memory.capacity import Fit, fits
-from analytic.memory.implementation import NotPredicted, implementation_of
+from analytic.memory.implementation import NotPredicted
 from analytic.memory.peaks import Peak
+from analytic.memory.schedule import schedule_of
 from analytic.memory.static import least_states
-from analytic.memory.step import step_memory
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
 from analytic.planning.placement import Placement, place
@@ -38,7 +38,8 @@ class Fitting:
 
     Attributes:
         gpu: a name, or the memory itself. recompute: what was asked for; None is the least that fits.
-        one: for one GPU. placement: for several. least_states: bytes of parameters, gradients and states.
+        one: for one GPU. placement: by ideal sharding, with every layer recomputed.
+        least_states: bytes of parameters, gradients and optimizer states.
     """
 
     config: ModelConfig
@@ -49,7 +50,7 @@ class Fitting:
     reserve_bytes: int
     recompute: Checkpointing | None
     one: OneGpu | NotPredicted | None
-    placement: Placement | NotPredicted | None
+    placement: Placement | NotPredicted
     least_states: int
 
     @property
@@ -90,18 +91,6 @@ def fit_on(
     Raises:
         UsageError: a reserve that leaves nothing of the memory.
     """
-    one = placement = None
-    if num_gpus == 1:
-        one = _one(config, setup, memory_bytes, reserve_bytes)
-    else:
-        placement = place(
-            config,
-            seq_len=setup.seq_len,
-            dtype=setup.precision,
-            memory_bytes=memory_bytes,
-            num_gpus=num_gpus,
-            micro_batch=setup.micro_batch,
-        )
     return Fitting(
         config=config,
         setup=setup,
@@ -110,24 +99,29 @@ def fit_on(
         memory_bytes=memory_bytes,
         reserve_bytes=reserve_bytes,
         recompute=recompute,
-        one=one,
-        placement=placement,
+        one=_one(config, setup, memory_bytes, reserve_bytes) if num_gpus == 1 else None,
+        placement=place(
+            config,
+            seq_len=setup.seq_len,
+            dtype=setup.precision,
+            memory_bytes=memory_bytes,
+            num_gpus=num_gpus,
+            micro_batch=setup.micro_batch,
+        ),
         least_states=sum(least_states(config.spec, setup).values()),
     )
 
 
 def _one(config: ModelConfig, setup: TrainingSetup, memory_bytes: int, reserve_bytes: int) -> OneGpu | NotPredicted:
-    implementation = implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return implementation
-    longest = implementation_of(config, MAX_DIMENSION)  # of any length that may be tried
-    peaks = {
-        each: step_memory(config.spec, implementation, replace(setup, checkpointing=each)).step_peak for each in CHOICES
-    }
-    found = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
+        return schedule
+    peaks = {each: schedule.under(replace(setup, checkpointing=each)).step().step_peak for each in CHOICES}
+    found = fits(schedule, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
+    longest = schedule_of(config, replace(setup, seq_len=MAX_DIMENSION))
     if isinstance(longest, NotPredicted):  # a window limits the length that is predicted
         found = tuple(replace(each, seq_len=min(each.seq_len, _window(config) - 1)) for each in found)
-    return OneGpu(implementation=implementation.name, peaks=peaks, largest=found)
+    return OneGpu(implementation=schedule.implementation.name, peaks=peaks, largest=found)
 
 
 def _window(config: ModelConfig) -> int:

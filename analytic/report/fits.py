@@ -8,12 +8,10 @@ from analytic.memory.implementation import NotPredicted
 from analytic.memory.tensors import Category
 from analytic.planning.fitting import Fitting, OneGpu
 from analytic.planning.placement import Placement
-from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
+from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact
 from analytic.report.memory import setup_object, setup_text
-from analytic.report.placement import placement_items, verdict
+from analytic.report.placement import IDEAL, layout_object, placement_items, unknown_yet, verdict
 from analytic.report.units import gib_text, gpus_text
-
-IDEAL = "ideal sharding, unmeasured"
 
 
 def fits_document(found: Fitting) -> Document:
@@ -25,28 +23,9 @@ def fits_document(found: Fitting) -> Document:
             Section("", list(_machine(found))),
             Section("", list(_memory(found))),
             Section("", list(_largest(found))),
-            Section("several GPUs" if found.placement else "", list(_placed(found))),
+            Section("ideal sharding, every layer recomputed", list(placement_items(found.placement, "sharded"))),
         ),
     )
-
-
-def layout_object(num_gpus: int, micro_batch: int, recompute: str, precision: str) -> dict[str, Json]:
-    """Data parallel alone, every state sharded: the one layout that is known today."""
-    return {
-        "dp_shard": num_gpus,
-        "dp_replicate": 1,
-        "tp": 1,
-        "pp": 1,
-        "cp": 1,
-        "ep": 1,
-        "etp": 1,
-        "micro_batch": micro_batch,
-        "global_batch": micro_batch * num_gpus,
-        "micro_batches": 1,
-        "recompute": recompute,
-        "precision": precision,
-        "pipeline_schedule": None,
-    }
 
 
 def _answer(found: Fitting) -> list[Line]:
@@ -59,12 +38,14 @@ def _answer(found: Fitting) -> list[Line]:
         for fit in found.one.largest:
             longest = f"{fit.seq_len:,} tokens at micro-batch {setup.micro_batch:,}"
             most = f"at most micro-batch {fit.micro_batch:,} at {setup.seq_len:,} tokens, or {longest}"
+            most = most if fit.seq_len else "not even one token fits"
             lines.append(Line(f"recompute {fit.checkpointing}", most))
+        if not found.fits and isinstance(found.placement, Placement) and found.placement.least_gpus is not None:
+            lines.append(Line("instead", f"{gpus_text(found.placement.least_gpus)} by ideal sharding, unmeasured"))
     elif isinstance(found.placement, Placement):
         lines.append(Line("sharded", verdict(found.placement)))
     else:
-        reason = found.one or found.placement
-        assert isinstance(reason, NotPredicted)
+        reason = found.one if isinstance(found.one, NotPredicted) else found.placement
         lines.append(Line("states", f"{gib_text(found.least_states)} at the least; {reason.reason}"))
     return [*lines, Line("for", setup_text(setup).replace(f", checkpointing {setup.checkpointing}", ""))]
 
@@ -82,12 +63,13 @@ def _machine(found: Fitting) -> Iterator[Item]:
     yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
     yield Figure("memory_bytes", "memory of one", found.memory_bytes, gib_text(found.memory_bytes))
     yield Figure("reserve_bytes", "kept free", found.reserve_bytes, f"{gib_text(found.reserve_bytes)}, assumed")
+    yield Figure("", "state of training", None, str(setup.state))
     yield fact("setup", setup_object(setup))
     name = found.one.implementation if isinstance(found.one, OneGpu) else IDEAL
     yield Figure("stack", "predicted for", name)
     yield fact("layout", layout_object(found.num_gpus, setup.micro_batch, found.chosen, setup.precision))
     yield fact("fits", found.fits)
-    yield fact("communication_per_step", None)
+    yield from unknown_yet("mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh")
 
 
 def _memory(found: Fitting) -> Iterator[Item]:
@@ -134,8 +116,3 @@ def _largest(found: Fitting) -> Iterator[Item]:
             for fit in found.one.largest
         ],
     )
-
-
-def _placed(found: Fitting) -> Iterator[Item]:
-    if found.placement is not None:
-        yield from placement_items(found.placement, "sharded")

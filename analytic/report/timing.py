@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.planning.timing import Timing
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
-from analytic.report.placement import placement_items, verdict
+from analytic.report.placement import IDEAL, layout_object, placement_items, unknown_yet, verdict
 from analytic.report.units import compact, days_text, flops_text, gpus_text, percent, si, usd_text
 
 
@@ -152,8 +151,10 @@ def _layout(t: Timing) -> Iterator[Item]:
     """Ideal sharding, stated in the terms that layouts will have."""
     fits = None if isinstance(t.placement, NotPredicted) else t.placement.fits
     yield fact("fits", fits)
-    yield fact("stack", "ideal sharding, unmeasured")
-    yield fact("reserve_bytes", RESERVE_BYTES)
+    assert t.num_gpus is not None
+    yield fact("stack", IDEAL)
+    yield fact("layout", layout_object(t.num_gpus, 1, "full", t.run.dtype))
+    yield from unknown_yet("memory_per_gpu")
 
 
 def mfu_object(t: Timing) -> dict[str, Json]:

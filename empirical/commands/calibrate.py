@@ -16,6 +16,7 @@ from analytic.huggingface.config import ModelConfig, load
 from analytic.huggingface.shipped import find_model
 from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Case, Reading
+from analytic.performance.calibration_file import to_json
 from analytic.report.calibration import calibration_text
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _execute(args: argparse.Namespace) -> int:
             print_reading(reading)
         made = later
     sys.stdout.write(
-        json.dumps(made.as_json(), indent=2) + "\n" if args.json else calibration_text(made, load_hardware())
+        json.dumps(to_json(made), indent=2) + "\n" if args.json else calibration_text(made, load_hardware())
     )
     return 0
 

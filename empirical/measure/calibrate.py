@@ -14,7 +14,7 @@ from analytic.errors import FileError
 from analytic.io.files import json_bytes, write_json
 from analytic.io.located import located
 from analytic.performance.calibration import Calibration, Case, Ceiling, Machine
-from analytic.performance.calibration_file import load_calibration
+from analytic.performance.calibration_file import case_to_json, load_calibration, to_json
 from empirical.measure.machine import conditions
 from empirical.measure.memory import why
 from empirical.measure.throughput import MATMUL_SIZES, copy_ceiling, matmul_ceiling, measure
@@ -57,19 +57,19 @@ def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: tor
     todo, made = list(cases), begun
     for case in todo:  # what cannot be written is refused before it is timed
         with located(case.config.path):
-            json_bytes(case.as_json())
+            json_bytes(case_to_json(case))
     have = {ceiling.precision for ceiling in made.ceilings if ceiling.kind == "matmul"}
     for precision in sorted({case.setup.precision for case in todo} - have):
         products = [partial(matmul_ceiling, precision, size, device) for size in MATMUL_SIZES[device.type]]
         copies = [] if made.ceilings else [partial(copy_ceiling, device)]
         found = [ceiling for time in (*products, *copies) for ceiling in _if_it_runs(time)]
         made = replace(made, ceilings=(*made.ceilings, *found))
-        write_json(path, made.as_json())
+        write_json(path, to_json(made))
         yield made
-    done = [reading.case.as_json() for reading in made.readings]
+    done = [case_to_json(reading.case) for reading in made.readings]
     for case in todo:
-        if case.as_json() in done:
+        if case_to_json(case) in done:
             continue
         made = replace(made, readings=(*made.readings, measure(case, device, lambda: conditions(device))))
-        write_json(path, made.as_json())
+        write_json(path, to_json(made))
         yield made

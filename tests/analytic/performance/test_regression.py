@@ -94,6 +94,15 @@ def test_what_the_optimizer_moves() -> None:
     assert optimizer_bytes(case(config, "step", replace(setup, optimizer="none"))) == 0
 
 
+def test_work_is_of_what_ran_and_not_of_what_a_prediction_assumes() -> None:
+    """The file does not state the latter: a case is worth the same before it is written and after it is read."""
+    config = llama(256)
+    for part in ("forward", "forward_backward", "step"):
+        setup = TrainingSetup(seq_len=9, checkpointing="full")
+        assumed = replace(setup, rounding_bytes=512, counts_kernel_bytes=True)
+        assert work(case(config, part, setup)) == work(case(config, part, assumed))
+
+
 @pytest.mark.parametrize(
     ("hidden_size", "setup", "said"),
     [
