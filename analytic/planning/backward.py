@@ -173,11 +173,11 @@ def plan_backward(setup: Setup, laws: Iterable[ScalingLaw]) -> BackwardPlan:
         laws=tuple((law, loss(law, tokens)) for law in laws),
         lower_mfu=(fewer, loss(setup.law, fewer)),
         extrapolations=setup.law.outside(law_params, tokens, float(tokens * own.training_per_token)),
-        placement=_place(setup),
+        placement=_place(setup, tokens),
     )
 
 
-def _place(setup: Setup) -> Placement | NotPredicted:
+def _place(setup: Setup, tokens: int) -> Placement | NotPredicted:
     if setup.gpu is None:
         return NotPredicted(f"the memory of {setup.gpu_type} is not known")
     return place(
@@ -187,5 +187,6 @@ def _place(setup: Setup) -> Placement | NotPredicted:
         memory_bytes=setup.gpu.memory_bytes,
         num_gpus=setup.num_gpus,
         micro_batch=setup.micro_batch_size,
+        most_sequences=max(1, tokens // setup.seq_len),
         memory=setup.memory,
     )

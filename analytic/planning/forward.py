@@ -196,6 +196,7 @@ def _placed(request: Request, found: Found) -> _Tried:
         memory_bytes=option.gpu.memory_bytes,
         num_gpus=schedule.num_gpus,
         micro_batch=request.micro_batch,
+        most_sequences=max(1, outcome.tokens // seq_len),
         memory=found.memory,
     )
     reason = cannot_run(placement, outcome.tokens, seq_len)

@@ -52,9 +52,7 @@ def cannot_run(placement: Placement | NotPredicted, tokens: int, seq_len: int) -
         return None
     if placement.num_gpus is None:
         return f"no number of these GPUs holds it at micro-batch {placement.micro_batch}"
-    if not placement.fits:
-        return f"it does not fit {placement.num_gpus:,} of these GPUs"
-    step = placement.num_gpus * placement.micro_batch * seq_len
-    if step > tokens:
+    if placement.has_idle_gpus:
+        step = placement.num_gpus * placement.micro_batch * seq_len
         return f"one step of {placement.num_gpus:,} GPUs takes {step:,} tokens, more than the {tokens:,} of the run"
-    return None
+    return None if placement.fits else f"it does not fit {placement.num_gpus:,} of these GPUs"
