@@ -1,4 +1,4 @@
-"""The house itself: sizes of modules and functions, the paths that the contributor's guide names, links between pages."""
+"""The house itself: sizes of modules and functions, the paths in the guide for contributors, links between pages."""
 
 from __future__ import annotations
 
