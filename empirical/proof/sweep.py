@@ -1,6 +1,6 @@
 """What becomes of every causal language model class of `transformers`: its default configuration, read and built.
 
-A parser can be right on the files it was written for and wrong beside them. `perturbed` therefore changes each key
+A parser can be right on the files it was written for and wrong on others. `perturbed` therefore changes each key
 of a class's configuration, one at a time: a key that shapes the model and that the parser overlooks is found by name.
 """
 
@@ -31,7 +31,7 @@ from empirical.proof import crosscheck
 from empirical.proof.check import Check
 from empirical.proof.crosscheck import FLOP_COUNTER, INSTRUMENTS, Instrument
 
-transformers.logging.set_verbosity(logging.CRITICAL)  # what it refuses is an outcome here, and told as one
+transformers.logging.set_verbosity(logging.CRITICAL)  # what it refuses is an outcome here, and reported as one
 
 Raw = dict[str, Any]
 Verdict = Literal["exact", "parameters only", "refused", "cannot be built", "wrong"]
