@@ -78,14 +78,22 @@ def _beyond(plan: Plan) -> str:
     if not law.fitted:
         return f"what {name_of(law)} was fitted on is not stated"
     outside = [
-        f"{names[each.quantity]} {short(each.value / each.most)}x"
+        f"{names[each.quantity]} {_times(each.value / each.most)}"
         if each.value > each.most
-        else f"{names[each.quantity]} {short(each.least / each.value)}x below"
+        else f"{names[each.quantity]} {_times(each.least / each.value)} below"
         for each in plan.extrapolations
     ]
     if not outside:
         return f"the plan is within what {name_of(law)} was fitted on"
     return f"the plan is beyond what {name_of(law)} was fitted on: {', '.join(outside)}"
+
+
+def _times(ratio: float) -> str:
+    """
+    >>> _times(8.2901), _times(202_345)
+    ('8.29x', '202,000x')
+    """
+    return f"{float(f'{ratio:.3g}'):,g}x"
 
 
 def _shade_fitted(axes: Axes, labels: Labels, law: ScalingLaw, sizes: View, lengths: View) -> None:

@@ -34,7 +34,7 @@ OTHERS: tuple[Drawn, ...] = (
     (style.QUIET, (0, (10, 3)), 1.3),
 )
 POINTS = 160
-ROOM_BELOW = 0.3  # of the range of the losses, for what is written below the curves
+ROOM_BELOW = 0.6  # of the range of the losses, for what is written below the curves
 LABEL_GAP = 0.045  # between the names of two laws, in heights of the axes
 MOST_CHARACTERS = 150
 
