@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from analytic.errors import UsageError
 from analytic.memory.implementation import Implementation, implementation_of
@@ -17,6 +16,7 @@ from analytic.memory.step import StepMemory, step_events, step_memory
 from analytic.model.training import TrainingSetup
 from analytic.report import memory_plot
 from analytic.report.memory_plot import memory_figure, memory_picture
+from tests.analytic.report.drawn import texts, xs, ys
 from tests.configurations import shipped
 
 LLAMA = shipped("llama-3.2-1b")
@@ -38,10 +38,6 @@ def memory_of(setup: TrainingSetup) -> StepMemory:
     return step_memory(LLAMA.spec, implementation(), setup)
 
 
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(lambda artist: isinstance(artist, Text))]
-
-
 def svg_texts(picture: bytes) -> list[str | None]:
     return [element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
 
@@ -61,12 +57,12 @@ def test_a_peak_is_labelled_with_its_size_and_moment(figure: Figure) -> None:
 
 def test_the_line_reaches_the_peak_and_the_end_of_the_schedule(figure: Figure) -> None:
     """The drawn course against the events themselves, which know nothing of the picture."""
-    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 100]
+    curves = [line for line in figure.axes[0].lines if len(xs(line)) > 100]
     for setup, curve in zip(SETUPS, curves, strict=True):
         memory = memory_of(setup)
         events = [size_bytes for _, size_bytes in step_events(LLAMA.spec, implementation(), setup)]
         course = list(accumulate(events, initial=memory.base.total_bytes))
-        heights = [round(float(height) * GIB) for height in curve.get_ydata()]
+        heights = [round(height * GIB) for height in ys(curve)]
         assert max(heights) == max(course) == memory.step_peak.total_bytes
         assert heights[0] == course[0]
         # AdamW's fp32 gradients take 4 bytes where the bf16 ones took 2
@@ -75,7 +71,7 @@ def test_the_line_reaches_the_peak_and_the_end_of_the_schedule(figure: Figure) -
 
 def test_few_points_are_drawn(figure: Figure) -> None:
     for line in figure.axes[0].lines:
-        assert len(line.get_xdata()) <= 2 * memory_plot.COLUMNS + 4
+        assert len(xs(line)) <= 2 * memory_plot.COLUMNS + 4
 
 
 def test_thinning_keeps_the_extremes_of_every_column() -> None:
@@ -88,7 +84,7 @@ def test_thinning_keeps_the_extremes_of_every_column() -> None:
 
 def test_the_card_is_a_line_less_its_reserve(figure: Figure) -> None:
     """79.18 GiB less 2e9 / 2^30 = 1.8626 GiB."""
-    levels = [line.get_ydata()[0] for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1]
+    levels = [ys(line)[0] for line in figure.axes[0].lines if xs(line) == [0, 1]]
     assert levels == [pytest.approx(79.18 - 2e9 / GIB, abs=1e-6)]
     assert "77.32 GiB available: the card's 79.18 GiB less 1.86 GiB kept free" in texts(figure)
 
@@ -101,9 +97,7 @@ def test_without_a_card_nothing_is_said_of_fitting() -> None:
 def test_the_phases_are_marked_where_they_begin(figure: Figure) -> None:
     """16 layers forward and 16 back, with embedding and loss at both ends, each 16 / 12 layers wide."""
     axes, end = figure.axes[0], 16 / 12
-    marks = [
-        line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1
-    ]
+    marks = [xs(line)[0] for line in axes.lines if len(xs(line)) == 2 and len(set(xs(line))) == 1]
     assert marks == [pytest.approx(16 + 2 * end), pytest.approx(2 * (16 + 2 * end))]
     assert {"forward", "backward", "optimizer"} <= set(texts(figure))
 

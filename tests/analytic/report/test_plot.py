@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from analytic.hardware.table import load_hardware
 from analytic.performance.mfu import Assumed
 from analytic.planning.architectures import Family
 from analytic.planning.architectures import line as line_of
-from analytic.planning.budget import DataLimit
-from analytic.planning.forward import Plan, Request, make_plan
+from analytic.planning.budget import DataLimit, Dollars
+from analytic.planning.forward import Plan, make_plan
 from analytic.planning.market import compare
+from analytic.planning.request import Request
 from analytic.report import plot_style as style
 from analytic.report.plot import picture_of, plan_figure
 from analytic.scaling.law_file import load_laws
+from tests.analytic.report.drawn import texts, xs, ys
 
 
 def made(law: str = "besiroglu", budget_usd: float = 5e6, data: DataLimit | None = None) -> Plan:
     hardware, laws = load_hardware(), load_laws()
     market = compare(hardware, mfu=Assumed(value=0.4, by="test"), mfu_by_gpu={}, price_by_gpu={"a100-80": 4.0})
     family = Family(kind="dense", vocab_size=32_000, seq_len=4096)
-    request = Request(budget_usd=budget_usd, market=market, law=laws[law], family=family, data=data or DataLimit())
+    request = Request(budget=Dollars(budget_usd), market=market, law=laws[law], family=family, data=data or DataLimit())
     return make_plan(request, laws.values())
 
 
@@ -35,16 +36,12 @@ def panels(plan: Plan) -> tuple[Axes, Axes]:
     return frontier, contours
 
 
-def texts(shown: Axes | Figure) -> list[str]:
-    return [text.get_text() for text in shown.findobj(lambda artist: isinstance(artist, Text))]
-
-
 def test_the_law_that_is_used_is_the_widest_line() -> None:
     plan = made("muennighoff")
     frontier, _ = panels(plan)
-    curves = [line for line in frontier.lines if len(line.get_xdata()) > 100]
+    curves = [line for line in frontier.lines if len(xs(line)) > 100]
     widest = max(curves, key=lambda line: line.get_linewidth())
-    n, loss = widest.get_xdata()[0], widest.get_ydata()[0]
+    n, loss = xs(widest)[0], ys(widest)[0]
     law = plan.request.law
     assert [line.get_linewidth() for line in curves].count(widest.get_linewidth()) == 1
     assert len(curves) == len(load_laws())
@@ -63,9 +60,9 @@ def test_every_law_is_named_where_its_curve_ends() -> None:
 
 def test_no_two_laws_share_colour_and_dashes() -> None:
     frontier, _ = panels(made())
-    curves = [line for line in frontier.lines if len(line.get_xdata()) > 100]
+    curves = [line for line in frontier.lines if len(xs(line)) > 100]
     assert len({to_hex(line.get_color()) for line in curves}) == len(curves)
-    assert len({str(line._unscaled_dash_pattern) for line in curves}) == len(curves)  # legible in grey
+    assert len({str(vars(line)["_unscaled_dash_pattern"]) for line in curves}) == len(curves)  # legible in grey
 
 
 def test_both_stars_say_n_d_and_loss() -> None:
@@ -82,7 +79,7 @@ def test_the_fitted_range_is_drawn_and_the_plan_beyond_it_said() -> None:
     frontier, contours = panels(plan)
     assert "← besiroglu was fitted on 57.3M to 16.2B" in texts(frontier)
     (shaded,) = contours.patches
-    right, top = shaded.get_path().vertices.max(axis=0)
+    right, top = np.asarray(shaded.get_path().vertices).max(axis=0)
     assert (right, top) == (16.2e9, 318e9)
     n, d = plan.outcome.candidate.params, plan.outcome.tokens
     beyond = ", ".join(
@@ -104,7 +101,7 @@ def test_a_plan_within_the_fitted_range_has_a_bracket() -> None:
     frontier, contours = panels(plan)
     assert "the plan is within what besiroglu was fitted on" in texts(contours)
     (bracket,) = (line for line in frontier.lines if line.get_transform() == frontier.transAxes)
-    assert list(bracket.get_xdata()) == [0, 1]  # its ends are outside of what is shown
+    assert xs(bracket) == [0, 1]  # its ends are outside of what is shown
 
 
 def test_axes_and_labels_write_numbers_in_one_way() -> None:
