@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from analytic.errors import FileError, UsageError, listed
+from analytic.errors import FileError, PlannerError, UsageError, listed
 from analytic.hardware.gpus import DTYPES, Gpu
 from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
@@ -84,24 +84,6 @@ class Setup:
     def tokens_per_step(self) -> int:
         """The global batch: sequences per GPU x accumulation steps x GPUs x sequence length."""
         return self.micro_batch_size * self.gradient_accumulation_steps * self.num_gpus * self.seq_len
-
-
-class _Watched(Mapping[str, Any]):
-    """A mapping that remembers which keys were asked for: the others mean nothing to anyone."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-        self.asked: set[str] = set()
-
-    def __getitem__(self, key: str) -> Any:
-        self.asked.add(key)
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +199,23 @@ def _published(root: Keys, folder: Path) -> _Architecture:
 
 
 def _architecture(keys: Keys) -> _Architecture:
-    """Keys as in a Hugging Face config.json; those that nothing reads are noted."""
-    watched = _Watched({"model_type": "llama", **keys.config})
-    config = parse(Path("architecture"), Keys(watched, keys.derived))
-    unread = [key for key in watched if key not in watched.asked]
+    """Keys as in a Hugging Face config.json; those without which the model is the same are noted."""
+    stated = {"model_type": "llama", **keys.config}
+    config = parse(Path("architecture"), Keys(stated, keys.derived))
+    unread = [key for key in keys.config if _is_same_without(key, stated, config)]
     if "model_type" not in keys.config:
         keys.derived["model_type"] = Derived("llama", "the backward file's default")
     notes = [f"keys that nothing is counted from: {listed(unread)}"] if unread else []
-    return _Architecture(config, dict(watched), (*config.notes, *notes))
+    return _Architecture(config, stated, (*config.notes, *notes))
+
+
+def _is_same_without(key: str, stated: Mapping[str, Any], config: ModelConfig) -> bool:
+    rest = Keys({other: value for other, value in stated.items() if other != key})
+    try:
+        other = parse(Path("architecture"), rest)
+    except PlannerError:
+        return False
+    return (other.spec, other.numerics, other.derived) == (config.spec, config.numerics, config.derived)
 
 
 def _gear(keys: Keys, hardware: Hardware) -> _Gear:
