@@ -15,6 +15,8 @@ from empirical.measure.cases import cases_of, setup_for
 from empirical.measure.machine import this_machine
 from tests.calibration_cases import LLAMA
 
+torch.set_num_threads(1)  # operators on tiny tensors only wait for more, the longer the busier the machine
+
 
 def time_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few runs, and as small ceilings, as say anything: no test asserts how long they take."""
