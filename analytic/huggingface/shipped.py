@@ -33,7 +33,7 @@ def find_model(name_or_path: str | Path) -> Path:
     config = os.path.join(text, "config.json")  # noqa: PTH118  # os.path takes every string, Path.exists raises
     if os.path.exists(config):  # noqa: PTH110
         return Path(config)
-    if text.casefold().endswith(".json") or os.path.isfile(text):  # noqa: PTH113
+    if text.casefold().endswith(".json") or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112
         return Path(text)
     shipped = {_letters(name): (name, path) for name, path in shipped_models().items()}
     wanted = _letters(text.rstrip("/").rpartition("/")[2])

@@ -58,6 +58,12 @@ class Fitting:
         return self.memory_bytes - self.reserve_bytes
 
     @property
+    def missing(self) -> NotPredicted | None:
+        """Why memory is not predicted."""
+        found = self.placement if self.one is None else self.one
+        return found if isinstance(found, NotPredicted) else None
+
+    @property
     def chosen(self) -> Checkpointing:
         """What is recomputed: as asked, or nothing where that fits, or else every layer."""
         if self.recompute is not None:

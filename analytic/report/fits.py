@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analytic.memory.implementation import NotPredicted
+from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.tensors import Category
 from analytic.planning.fitting import Fitting, OneGpu
 from analytic.planning.placement import Placement
@@ -30,8 +30,9 @@ def fits_document(found: Fitting) -> Document:
 
 def _answer(found: Fitting) -> list[Line]:
     setup, where = found.setup, f"{found.num_gpus:,} x {found.gpu}"
-    room = f"{gib_text(found.memory_bytes)} each, {gib_text(found.reserve_bytes)} of it kept free (assumed)"
+    room = f"{gib_text(found.memory_bytes)} each, {gib_text(found.reserve_bytes)} of it kept free ({_reserved(found)})"
     lines = [Line(found.config.name, f"{_yes_or_no(found)} on {where}"), Line("memory", room)]
+    missing = found.missing
     if isinstance(found.one, OneGpu):
         peaks = ", ".join(f"{gib_text(p.total_bytes)} with recompute {each}" for each, p in found.one.peaks.items())
         lines.append(Line("peak", f"{peaks}; {setup.micro_batch:,} x {setup.seq_len:,} tokens"))
@@ -44,9 +45,8 @@ def _answer(found: Fitting) -> list[Line]:
             lines.append(Line("instead", f"{gpus_text(found.placement.least_gpus)} by ideal sharding, unmeasured"))
     elif isinstance(found.placement, Placement):
         lines.append(Line("sharded", verdict(found.placement)))
-    else:
-        reason = found.one if isinstance(found.one, NotPredicted) else found.placement
-        lines.append(Line("states", f"{gib_text(found.least_states)} at the least; {reason.reason}"))
+    elif missing is not None:
+        lines.append(Line("states", f"{gib_text(found.least_states)} at the least; {missing.reason}"))
     return [*lines, Line("for", setup_text(setup).replace(f", checkpointing {setup.checkpointing}", ""))]
 
 
@@ -56,19 +56,27 @@ def _yes_or_no(found: Fitting) -> str:
     return f"{'fits' if found.fits else 'does NOT fit'} with recompute {found.chosen}"
 
 
+def _reserved(found: Fitting) -> str:
+    return "assumed" if found.reserve_bytes == RESERVE_BYTES else "given"
+
+
 def _machine(found: Fitting) -> Iterator[Item]:
     setup = found.setup
     yield fact("model", found.config.name)
     yield Figure("gpu", "GPU", found.gpu, found.gpu)
     yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
     yield Figure("memory_bytes", "memory of one", found.memory_bytes, gib_text(found.memory_bytes))
-    yield Figure("reserve_bytes", "kept free", found.reserve_bytes, f"{gib_text(found.reserve_bytes)}, assumed")
+    yield Figure(
+        "reserve_bytes", "kept free", found.reserve_bytes, f"{gib_text(found.reserve_bytes)}, {_reserved(found)}"
+    )
     yield Figure("", "state of training", None, str(setup.state))
     yield fact("setup", setup_object(setup))
     name = found.one.implementation if isinstance(found.one, OneGpu) else IDEAL
     yield Figure("stack", "predicted for", name)
     yield fact("layout", layout_object(found.num_gpus, setup.micro_batch, found.chosen, setup.precision))
     yield fact("fits", found.fits)
+    yield fact("reason", None if found.missing is None else found.missing.reason)
+    yield fact("at_least_bytes", found.least_states)
     yield from unknown_yet("mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh")
 
 

@@ -90,6 +90,7 @@ _UNREAD = frozenset(
         *("transformers_version", "use_cache"),
     )
 )
+_NULL_FAILS = ("n_group", "topk_group")  # typed as if a null could run
 _ROTARY_KEYS = ("rope_parameters", "rope_scaling", "rope_theta")
 
 
@@ -128,7 +129,7 @@ def _as_typed(config_class: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in keys.items():
         field = config_class.__dataclass_fields__.get(config_class.attribute_map.get(key, key))
         words = set(re.findall(r"\w+", str(field.type))) if field is not None else set()
-        if value is None and not words & {"None", "NoneType", "Optional", "Any"}:
+        if value is None and (key in _NULL_FAILS or not words & {"None", "NoneType", "Optional", "Any"}):
             continue
         typed[key] = float(value) if type(value) is int and "float" in words and "int" not in words else value
     return typed

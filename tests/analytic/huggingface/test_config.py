@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analytic.commands.count import VERB
+from analytic.commands.count import VERB as COUNT
 from analytic.errors import PlannerError
 from analytic.huggingface import config as hf
 from analytic.huggingface.families import FAMILIES
@@ -37,7 +37,7 @@ COMPLETE = SHIPPED | {family: complete_keys(family) for family in FAMILIES if fa
 
 def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr with which the count command refuses a file; its status must be 2."""
-    assert VERB.main([str(path)]) == 2
+    assert COUNT.main([str(path)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

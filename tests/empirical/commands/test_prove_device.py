@@ -1,4 +1,4 @@
-"""What `verify` measures on a device, on the CPU: memory beside its prediction, and seconds into a calibration."""
+"""What `prove` measures on a device, on the CPU: memory beside its prediction, and seconds into a calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from analytic.hardware.table import load_hardware
 from analytic.performance.calibration_file import load_calibration
-from empirical.commands import prove as cli
+from empirical.commands import prove
 from empirical.measure import calibrate, throughput
 from empirical.measure import memory as memory_measured
 from empirical.measure.cases import default_cases
@@ -40,11 +40,11 @@ def _arguments(config: Path, out: Path, *more: str) -> list[str]:
     return [str(config), "--seq-len", "8", "--device", "cpu", "--calibration-out", str(out), *more]
 
 
-def test_verify_measures_memory_and_writes_the_calibration(
+def test_prove_measures_memory_and_writes_the_calibration(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made.json"
-    assert cli.verify(_arguments(config, out, "--json")) == 0
+    assert prove.VERB.main(_arguments(config, out, "--json")) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["calibration"] == json.loads(out.read_text())
     assert len(load_calibration(out).readings) == 5
@@ -73,7 +73,7 @@ def test_the_text_has_memory_and_seconds_of_the_file_that_is_gone_on_with(
 ) -> None:
     out = Path(shutil.copy(tiny_calibration, tmp_path / "made.json"))
     monkeypatch.setattr(calibrate, "measure", lambda *_: pytest.fail("it is timed already"))
-    assert cli.verify(_arguments(config, out)) == 0
+    assert prove.VERB.main(_arguments(config, out)) == 0
     text = capsys.readouterr().out
     assert "measured on cpu" in text
     assert "unexplained" in text
@@ -82,7 +82,7 @@ def test_the_text_has_memory_and_seconds_of_the_file_that_is_gone_on_with(
 
 
 def test_without_a_config_a_set_that_suits_the_machine_is_timed() -> None:
-    cases = cli._cases((), CPU, 10**12)
+    cases = prove._cases((), CPU, 10**12)
     assert cases == list(default_cases(CPU, 10**12))
 
 
@@ -99,13 +99,13 @@ def test_an_interrupted_run_tells_and_keeps_what_it_has(
 
     monkeypatch.setattr(calibrate, "measure", once)
     out = tmp_path / "made.json"
-    assert cli.verify(_arguments(config, out, "--json")) == 130
+    assert prove.VERB.main(_arguments(config, out, "--json")) == 130
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert len(facts["calibration"]["readings"]) == 1
     assert facts["calibration"] == json.loads(out.read_text())
     assert facts["passed"] > 0
-    assert printed.err.endswith("trainmeter-verify: interrupted\n")
+    assert printed.err.endswith("foretrain prove: interrupted\n")
 
 
 def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
@@ -115,7 +115,7 @@ def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(memory_measured, "measure_step", interrupted)
-    assert cli.verify(_arguments(config, tmp_path / "made.json", "--json")) == 130
+    assert prove.VERB.main(_arguments(config, tmp_path / "made.json", "--json")) == 130
     rows = json.loads(capsys.readouterr().out)["memory"]
     assert [row["quantity"] for row in rows] == ["forward_transient", "backward_peak"] * 2
 
@@ -123,7 +123,7 @@ def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
 def test_what_could_not_be_written_is_refused_before_it_begins(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "check_models", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr(prove, "check_models", lambda *_: pytest.fail("it has begun"))
     whole = written(tmp_path / "whole.json", replace(calibration([]), machine=this_machine(CPU))).read_text()
     truncated = tmp_path / "truncated.json"
     truncated.write_text(whole[:-20])
@@ -133,7 +133,7 @@ def test_what_could_not_be_written_is_refused_before_it_begins(
         (written(tmp_path / "other.json", calibration([])), "measured on NVIDIA H200, this is cpu"),
         (tmp_path, "a directory"),
     ):
-        assert cli.verify(_arguments(config, out)) == 2
+        assert prove.VERB.main(_arguments(config, out)) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1

@@ -19,7 +19,7 @@ from analytic.errors import FileError, UsageError
 from analytic.io.files import configs_dir
 from analytic.model.training import TrainingSetup
 from analytic.performance.calibration_file import case_to_json, load_calibration
-from empirical.commands import calibrate as calibrate_cli
+from empirical.commands.calibrate import VERB as CALIBRATE
 from empirical.measure import calibrate, machine, throughput
 from empirical.measure.calibrate import begin
 from empirical.measure.cases import cut, default_cases, layer_cases, setup_for, step_cases
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("briefly")
 # the command in a process of its own, timing as briefly, its third case without end
 PROGRAM = """
 import pytest, sys, time
-from empirical.commands.calibrate import calibrate
+from empirical.commands.calibrate import VERB
 from empirical.measure import calibrate as measuring
 from tests.empirical.conftest import time_briefly
 
@@ -44,7 +44,7 @@ def measure(*arguments, real=measuring.measure, left=[2, 1]):
 with pytest.MonkeyPatch.context() as patches:
     time_briefly(patches)
     patches.setattr(measuring, "measure", measure)
-    calibrate(sys.argv[1:])
+    VERB.main(sys.argv[1:])
 """
 
 
@@ -57,7 +57,7 @@ def config(tmp_path: Path) -> Path:
 
 def _arguments(config: Path, out: Path) -> list[str]:
     shape = ["--seq-len", "8", "--precision", "fp32", "bf16"]
-    return ["--out", str(out), "--config", str(config), *shape, "--device", "cpu"]
+    return [str(config), "--out", str(out), *shape, "--device", "cpu"]
 
 
 def test_a_killed_run_is_gone_on_with(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_a_killed_run_is_gone_on_with(config: Path, tmp_path: Path, capsys: pyte
     running.communicate()
     before = load_calibration(out)
     assert len(before.readings) == 2
-    assert calibrate_cli.calibrate([*arguments, "--resume"]) == 0
+    assert CALIBRATE.main([*arguments, "--resume"]) == 0
     after = load_calibration(out)
     assert after.readings[: len(before.readings)] == before.readings
     assert after.ceilings[: len(before.ceilings)] == before.ceilings
@@ -89,12 +89,12 @@ def test_the_bad_are_refused(config: Path, tmp_path: Path, capsys: pytest.Captur
         (_arguments(config, there), "already there"),
         ([*_arguments(config, there), "--resume"], "measured on NVIDIA H200, this is cpu"),
         (_arguments(tmp_path / "none.json", tmp_path / "new.json"), "No such file"),
-        (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with --config"),
-        (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with --config"),
+        (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with MODEL"),
+        (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with MODEL"),
         (["--out", str(tmp_path / "new.json"), "--device", "tpu"], "expected cuda or cpu"),
         (_arguments(config, tmp_path / "nowhere" / "new.json"), "cannot be written"),
     ):
-        assert calibrate_cli.calibrate(arguments) == 2
+        assert CALIBRATE.main(arguments) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
@@ -109,7 +109,7 @@ def test_a_ceiling_that_does_not_run_is_told_and_the_cases_go_on(
     monkeypatch.setattr(calibrate, "matmul_ceiling", full)
     monkeypatch.setattr(throughput, "build", full)
     out = tmp_path / "c.json"
-    assert calibrate_cli.calibrate(_arguments(config, out)) == 0
+    assert CALIBRATE.main(_arguments(config, out)) == 0
     assert {ceiling.kind for ceiling in load_calibration(out).ceilings} == {"copy"}
     assert len(load_calibration(out).readings) == 10
     error = capsys.readouterr().err
@@ -216,7 +216,7 @@ def test_json_is_the_file(
 
     monkeypatch.setattr(throughput, "build", full)
     out = tmp_path / "c.json"
-    assert calibrate_cli.calibrate([*_arguments(config, out), "--json"]) == 0
+    assert CALIBRATE.main([*_arguments(config, out), "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads(out.read_text())
     assert printed.err.count("does not fit") == 10  # it goes on with the next case

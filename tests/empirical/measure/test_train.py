@@ -17,7 +17,7 @@ from analytic.errors import UsageError
 from analytic.hardware.table import load_hardware
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
-from empirical.commands import prove as cli
+from empirical.commands import prove
 from empirical.measure import machine, throughput, train
 from empirical.measure import memory as memory_measured
 from empirical.measure.throughput import build
@@ -177,8 +177,8 @@ def arguments(tiny_calibration: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     return [str(config), "--seq-len", "8", "--device", "cpu", "--calibration-out", str(tmp_path / "c.json")]
 
 
-def test_verify_plans_proves_and_trains(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.verify([*arguments, "--train", "0.002", "--json"]) == 0
+def test_prove_plans_proves_and_trains(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert prove.VERB.main([*arguments, "--train", "0.002", "--json"]) == 0
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     planned, trained = facts["planned"], facts["trained"]
@@ -192,7 +192,7 @@ def test_verify_plans_proves_and_trains(arguments: list[str], capsys: pytest.Cap
     assert "trained 1 steps in" in printed.err
 
 
-def test_an_interrupted_verify_prints_what_was_trained(
+def test_an_interrupted_prove_prints_what_was_trained(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(case: Any, device: torch.device, seconds: float, on_progress: Any) -> train.Trained:
@@ -200,10 +200,10 @@ def test_an_interrupted_verify_prints_what_was_trained(
 
     real = train.train
     monkeypatch.setattr(train, "train", interrupted)
-    assert cli.verify([*arguments, "--train", "60"]) == 130
+    assert prove.VERB.main([*arguments, "--train", "60"]) == 130
     printed = capsys.readouterr()
     assert "trained 1 steps on synthetic tokens, interrupted" in printed.out
-    assert printed.err.endswith("trainmeter-verify: interrupted\n")
+    assert printed.err.endswith("foretrain prove: interrupted\n")
 
 
 def test_a_plan_that_cannot_be_made_leaves_what_was_measured(
@@ -212,13 +212,13 @@ def test_a_plan_that_cannot_be_made_leaves_what_was_measured(
     def refuse(*_: object) -> None:
         raise UsageError("minutes = 1e-09: not enough for one token")
 
-    monkeypatch.setattr(cli, "machine_plan", refuse)
-    assert cli.verify([*arguments, "--train", "1", "--json"]) == 2
+    monkeypatch.setattr(prove, "machine_plan", refuse)
+    assert prove.VERB.main([*arguments, "--train", "1", "--json"]) == 2
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert len(facts["calibration"]["readings"]) == 5
     assert facts["passed"] > 0
-    assert printed.err.endswith("trainmeter-verify: minutes = 1e-09: not enough for one token\n")
+    assert printed.err.endswith("foretrain prove: minutes = 1e-09: not enough for one token\n")
 
 
 def test_an_interrupt_while_the_plan_is_proven_ends_it(
@@ -227,17 +227,17 @@ def test_an_interrupt_while_the_plan_is_proven_ends_it(
     def proven(jobs: Any, *more: Any) -> Any:
         return Finished([], was_interrupted=True) if jobs[0][0].name == "plan" else check_models(jobs, *more)
 
-    monkeypatch.setattr(cli, "check_models", proven)
+    monkeypatch.setattr(prove, "check_models", proven)
     monkeypatch.setattr(train, "train", lambda *_: pytest.fail("it trains"))
-    assert cli.verify([*arguments, "--train", "60"]) == 130
+    assert prove.VERB.main([*arguments, "--train", "60"]) == 130
     assert "a plan for this machine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "x", "1e9"])
 def test_no_such_minutes(minutes: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.verify([*arguments, f"--train={minutes}"]) == 2
+    assert prove.VERB.main([*arguments, f"--train={minutes}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert cli.verify([*arguments, "--train", minutes]) == 2
+    assert prove.VERB.main([*arguments, "--train", minutes]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
