@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 from analytic.errors import PlannerError, UsageError
 
@@ -21,7 +22,7 @@ def run(program: str, command: Callable[[], int]) -> int:
     try:
         return _status(command)
     except BrokenPipeError:  # the reader of our output has seen enough
-        _discard_output()
+        _discard(sys.stdout)
         return 0
     except PlannerError as error:
         return _fail(program, str(error))
@@ -30,7 +31,7 @@ def run(program: str, command: Callable[[], int]) -> int:
             raise
         return _fail(program, f"{package} is not installed: expected `pip install 'foretrain[prove]'`")
     except OSError as error:
-        _discard_output()
+        _discard(sys.stdout)
         return _fail(program, f"{error.filename or 'standard output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         _fail(program, "interrupted")
@@ -67,12 +68,14 @@ def _status(command: Callable[[], int]) -> int:
 
 def _fail(program: str, message: str) -> int:
     if sys.stderr is not None:  # None where it is closed, and print would take stdout
-        with suppress(OSError):
+        try:
             print(one_line(f"{program}: {message}"), file=sys.stderr, flush=True)
+        except OSError:
+            _discard(sys.stderr)
     return 2
 
 
-def _discard_output() -> None:
+def _discard(stream: TextIO) -> None:
     """So that what is still buffered does not fail again, with a traceback, when the interpreter ends."""
-    with suppress(OSError, ValueError):  # stdout that is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -18,7 +18,7 @@ from analytic.io.files import configs_dir
 
 ROOT = Path(__file__).parents[3]
 FORETRAIN = [sys.executable, "-m", "empirical.commands.main"]
-COUNT = f"'{sys.executable}' -m empirical.commands.main count llama-3-8b"
+COUNT = f"env -u PYTHONUNBUFFERED '{sys.executable}' -m empirical.commands.main count llama-3-8b"
 
 
 def raising(error: BaseException) -> Callable[[], Never]:
@@ -77,6 +77,7 @@ def test_a_short_message_is_left_alone() -> None:
 SHELL = {
     "closed": (f"{COUNT} >&-", "standard output is closed: expected it to be open for the answer"),
     "closed, help": (f"{COUNT} --help >&-", "standard output is closed: expected it to be open for the answer"),
+    "full, help": (f"{COUNT} --help >/dev/full", "standard output: No space left on device"),
     "full": (f"{COUNT} >/dev/full", "standard output: No space left on device"),
     "both closed": (f"{COUNT} >&- 2>&-", ""),
     "stderr full": (f"{COUNT} --nonsense 2>/dev/full", ""),

@@ -83,14 +83,19 @@ def link_to_itself(path: Path) -> Path:
     return path
 
 
+def terminal(_: Path) -> Path:
+    """A device that not even root can replace: a test that fails must not damage the machine."""
+    return Path(os.ttyname(os.openpty()[1]))
+
+
 def link_to_a_device(path: Path) -> Path:
-    path.symlink_to("/dev/null")
+    path.symlink_to(terminal(path))
     return path
 
 
 # What is there, and how a writer refuses it.
 NO_TARGETS: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "device": (lambda _: Path("/dev/null"), "not a regular file"),
+    "device": (terminal, "not a regular file"),
     "link to a device": (link_to_a_device, "not a regular file"),
     "FIFO": (fifo, "not a regular file"),
     "socket": (listening, "not a regular file"),
