@@ -13,8 +13,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Never
 
@@ -28,7 +29,7 @@ from empirical.commands.main import main
 from tests.calibration_cases import calibration, explained, grid
 
 ROOT = Path(__file__).parents[1]
-COMMAND = (sys.executable, "-m", "empirical.commands.main")
+PROCESS = (sys.executable, "-m", "empirical.commands.main")  # `main` as a process
 STATUSES = (0, 1, 2)
 
 # What a value is replaced by, as it is spelled in a file.
@@ -82,23 +83,58 @@ WORDS = (
     *("full", "causal", "half", "none", "bf16", "fp16", "fp32", "fp8", "dense", "moe", "eager", "flash", "adamw"),
     *("hoffmann", "besiroglu", "80", "a100-80", "/dev/null", "/", "\ud800", "\0", "é", "\x1b[2J", "a\nb", "x" * 5000),
 )
-OPTIONS = {
-    "count": (
-        *("--seq-len", "--batch-size", "--micro-batch", "--dtype", "--optimizer", "--attention-kernel", "--precision"),
-        *("--attention", "--checkpointing", "--recompute", "--rounding", "--master-weights", "--accumulating"),
-        *("--mtp", "--json", "--help", "--nonsense", "-v"),
-    ),
-    "fits": ("--gpus", "--reserve", "--seq-len", "--micro-batch", "--recompute", "--precision", "--json", "-v"),
-    "time": ("--tokens", "--gpus", "--mfu", "--dtype", "--seq-len", "--attention", "--json", "-v"),
-    "compare": ("--tokens", "--gpu", "--mfu", "--dtype", "--seq-len", "--num-gpus", "--days", "--json"),
-    "plan": (
-        *("--budget", "--gpu", "--mfu", "--dtype", "--law", "--kind", "--vocab-size", "--seq-len", "--attention"),
-        *("--days", "--num-gpus", "--dataset-tokens", "--max-epochs", "--micro-batch", "--json", "--setup"),
-        *("--calibration", "--write-config", "--help", "-v"),
-    ),
+LENGTHS = ("1", "8", "4k", "4096", "999999", "16777216")
+GPUS = ("h100", "a100-80", "t4", "v100-32", "h100=2", "h200=5e-324", "b200=1e6", "a100-40=1e-6", "h100=1e308")
+MACHINES = (
+    "8xh100",
+    "1xt4",
+    "512xh100=2.5",
+    "1x80GiB",
+    "1x1",
+    "1000000000xb200=1e-6",
+    "h100",
+    "0xh100",
+    "8xh100=5e-324",
+)
+DTYPES = ("bf16", "fp16", "fp32", "tf32", "fp8")
+TOKENS = ("1", "1e6", "15T", "1e18", "1e19")
+ATTENTION = ("full", "causal", "half")
+MFUS = ("0.4", "1", "40%", "1e-9", "5e-324", "h100=0.5", "t4=1e-300")
+DAYS = ("1", "30", "1e5", "1e-9", "5e-324")
+STEP: dict[str, Sequence[str]] = {  # a step's options, with what their values may be
+    "--seq-len": LENGTHS,
+    "--micro-batch": LENGTHS,
+    "--precision": DTYPES,
+    "--optimizer": ("none", "adamw_fused", "adamw_foreach"),
+    "--attention-kernel": ("eager", "flash", "efficient", "cudnn"),
+    "--recompute": ("none", "full"),
+}
+RUN: dict[str, Sequence[str]] = {
+    **{"--tokens": TOKENS, "--mfu": MFUS, "--dtype": DTYPES, "--seq-len": LENGTHS, "--attention": ATTENTION},
+}
+OPTIONS: dict[str, dict[str, Sequence[str]]] = {
+    "count": STEP
+    | {"--batch-size": LENGTHS, "--attention": ATTENTION, "--rounding": ("1", "512"), "--mtp": ()}
+    | dict.fromkeys(("--master-weights", "--accumulating"), ()),
+    "fits": STEP | {"--gpus": MACHINES, "--reserve": ("0", "2GB", "1e9GB")},
+    "time": RUN | {"--gpus": MACHINES},
+    "compare": RUN | {"--gpu": GPUS, "--num-gpus": ("1", "8", "1e9"), "--days": DAYS},
+    "plan": {
+        **{"--gpu": GPUS, "--mfu": MFUS, "--dtype": DTYPES, "--attention": ATTENTION, "--days": DAYS},
+        **dict.fromkeys(("--vocab-size", "--seq-len", "--micro-batch"), LENGTHS),
+        "--budget": ("1e-6", "0.01", "1", "100", "100k", "5e6", "1e9", "1e15", "1e16"),
+        "--law": ("hoffmann", "besiroglu", "muennighoff", "exercise"),
+        "--kind": ("dense", "moe"),
+        "--num-gpus": ("1", "8", "1e9"),
+        "--dataset-tokens": TOKENS,
+        "--max-epochs": ("1", "4", "1e6", "1e-9", "5e-324"),
+        **dict.fromkeys(("--setup", "--calibration", "--write-config", "--plot"), ("/", "/dev/null", "none", "")),
+    },
 }
 
-Case = tuple[str, list[str]]  # verb, arguments
+COUNTS = (1, 1, 1, 1, 2, 3)  # of changes to a file
+
+Case = list[str]  # a verb and its arguments
 Draw = Callable[[random.Random, Path], Case]
 
 
@@ -110,6 +146,15 @@ def garbled(draw: random.Random, text: str) -> str:
     return text[:begin] + piece + text[end:]
 
 
+def another(draw: random.Random, old: str, values: Sequence[str]) -> str:
+    """What to put in the place of a value: for a number mostly another number, near it or far away."""
+    if not re.fullmatch(r"-?[0-9]{1,30}(\.[0-9]+)?(e[+-]?[0-9]+)?", old) or draw.random() < 0.2:
+        return draw.choice(values)
+    factor = draw.choice((0.5, 2, 3, 10, 1e-3, 1e3, 1e-6, 1e6, 1e9, 1e-9, 1e-18, 1e18, 1e30, 1e-30))
+    scaled = Decimal(old) * Decimal(factor)
+    return draw.choice((*NUMBERS, *[str(int(scaled)) if old.lstrip("-").isdigit() else f"{scaled:f}"] * 10))
+
+
 def containers(value: Any) -> list[Any]:
     """Every object and list in a JSON value that has anything in it."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -119,15 +164,15 @@ def containers(value: Any) -> list[Any]:
 def mutated_json(draw: random.Random, value: Any) -> str:
     """The text of a value with up to three of its keys and items replaced, left out, or renamed."""
     value, spelled = json.loads(json.dumps(value)), {}
-    for i in range(draw.randint(1, 3)):
+    for i in range(draw.choice(COUNTS)):
         inside = draw.choice(containers(value) or [value])
         if not inside:
             break
         key = draw.choice(list(inside)) if isinstance(inside, dict) else draw.randrange(len(inside))
-        change = draw.random()
-        if change < 0.75:
+        old, change = inside[key], draw.random()
+        if change < 0.8:
             inside[key] = f"@{i}@"
-            spelled[f'"@{i}@"'] = draw.choice(JSON_VALUES)
+            spelled[f'"@{i}@"'] = another(draw, json.dumps(old), JSON_VALUES)
         elif change < 0.9:
             del inside[key]
         elif isinstance(inside, dict):
@@ -141,11 +186,12 @@ def mutated_json(draw: random.Random, value: Any) -> str:
 def mutated_toml(draw: random.Random, text: str) -> str:
     """Up to three lines with another value, left out or doubled."""
     lines = text.splitlines()
-    for _ in range(draw.randint(1, 3)):
-        place = draw.randrange(len(lines))
-        key, equals, _value = lines[place].partition(" = ")
-        if equals and draw.random() < 0.8:
-            lines[place] = f"{key} = {draw.choice(TOML_VALUES)}"
+    for _ in range(draw.choice(COUNTS)):
+        place = draw.choice([i for i, line in enumerate(lines) if line] or [0])
+        key, equals, old = lines[place].partition(" = ")
+        if equals and draw.random() < 0.9:
+            new = another(draw, old.replace("_", ""), TOML_VALUES)
+            lines[place] = f"{key} = {new}"
         else:
             lines[place : place + 1] = draw.choice(([], [lines[place]] * 2))
     text = "\n".join(lines)
@@ -165,8 +211,13 @@ def some(draw: random.Random, *arguments: str) -> list[str]:
 def model_config(draw: random.Random, folder: Path) -> Case:
     shipped = draw.choice(sorted((folder / "models").glob("*.json")))
     path = file(folder, "config.json", mutated_json(draw, json.loads(shipped.read_text(encoding="utf-8"))))
-    verb, *arguments = draw.choice((["count"], ["count", "--mtp"], ["fits", "--gpus", "1x80GiB"]))
-    return verb, [path, *arguments, *some(draw, "--json", "-v")]
+    verbs = (
+        ["count", path],
+        ["count", path, "-v"],
+        ["fits", path, "--gpus", "1xh100"],
+        ["time", path, "--gpus", "8xt4"],
+    )
+    return [*draw.choice(verbs), *some(draw, "--json")]
 
 
 def backward_file(draw: random.Random, folder: Path) -> Case:
@@ -174,21 +225,22 @@ def backward_file(draw: random.Random, folder: Path) -> Case:
         text = garbled(draw, (folder / "backward_scaling_config.json").read_text(encoding="utf-8"))
     else:
         text = mutated_json(draw, read_jsonc(folder / "backward_scaling_config.json")[0])
-    return "plan", ["--setup", file(folder, "setup.json", text), *some(draw, "--json")]
+    return ["plan", "--setup", file(folder, "setup.json", text), *some(draw, "--json", "-v")]
 
 
 def published_run(draw: random.Random, folder: Path) -> Case:
-    shipped = draw.choice(sorted((folder / "runs").glob("*.toml")))
-    path = file(folder / "runs", "mutated", mutated_toml(draw, shipped.read_text(encoding="utf-8")))
-    return "check-run", [path, *some(draw, "--json", "-v")]
+    shipped = draw.choice(sorted((folder / "runs").glob("[!m]*.toml")))
+    path = file(folder / "runs", "mutated.toml", mutated_toml(draw, shipped.read_text(encoding="utf-8")))
+    return ["check-run", path, *some(draw, "--json")]
 
 
 def law(draw: random.Random, folder: Path) -> Case:
     tables = re.split(r"(?m)^(?=\[laws\.)", (folder / "scaling_laws.toml").read_text(encoding="utf-8"))[1:]
     text = mutated_toml(draw, draw.choice(tables).replace("[laws.", "[laws.my_", 1))
     path = file(folder, "law.toml", text)
-    verb, *arguments = draw.choice((["plan", "--budget", "1e5", "--law", path], ["law", "show", path]))
-    return verb, [*arguments, *some(draw, "--json", "-v")]
+    limited = ["--dataset-tokens", draw.choice(TOKENS)]
+    plan = ["plan", "--budget", "1e5", "--law", path]
+    return [*draw.choice((["law", "show", path], plan, [*plan, *limited])), *some(draw, "--json")]
 
 
 def calibration_file(draw: random.Random, folder: Path) -> Case:
@@ -198,21 +250,25 @@ def calibration_file(draw: random.Random, folder: Path) -> Case:
     setup["training_efficiency"]["expected_mfu"] = {"calibration": "calibration.json"}
     setup["training_gear"]["gpu_type"] = "H200"
     if draw.random() < 0.1:
-        return "plan", ["--budget", "1e5", "--gpu", "h200", "--calibration", path, *some(draw, "--json")]
-    return "plan", ["--setup", file(folder, "calibrated.json", json.dumps(setup)), *some(draw, "--json")]
+        return ["plan", "--budget", "1e5", "--gpu", "h200", "--calibration", path, *some(draw, "--json")]
+    return ["plan", "--setup", file(folder, "calibrated.json", json.dumps(setup)), *some(draw, "--json")]
 
 
 def command_line(draw: random.Random, folder: Path) -> Case:
-    command = draw.choice(list(OPTIONS))
-    first = ["--budget", draw.choice(WORDS)] if command == "plan" else [str(folder / "models" / "gpt2.json")]
-    first += {"fits": ["--gpus", "1xh100"], "time": ["--tokens", "1T", "--gpus", "8xh100"]}.get(command, [])
-    first += ["--tokens", "1T", "--gpu", "h100"] if command == "compare" else []
-    arguments = first if draw.random() < 0.9 else []
-    for _ in range(draw.randint(1, 3)):
-        arguments += [draw.choice(OPTIONS[command]), *draw.choices(WORDS, k=draw.choice((0, 1, 1, 1, 1)))]
-    return command, arguments
+    verb = draw.choice(list(OPTIONS))
+    arguments = ["--budget", draw.choice(OPTIONS["plan"]["--budget"])] if verb == "plan" else [draw.choice(MODELS)]
+    for option in draw.sample(list(OPTIONS[verb]), draw.randint(0, 3)):
+        values = OPTIONS[verb][option]
+        arguments += [option, draw.choice(values)] if values else [option]
+    arguments += some(draw, "--json")
+    if draw.random() < 0.3:
+        arguments.insert(draw.randrange(len(arguments) + 1), draw.choice(WORDS))
+    if draw.random() < 0.02:
+        verb = draw.choice(("list", "law", "law show", "--help", "--version", *WORDS))
+    return [verb, *arguments]
 
 
+MODELS = ("gpt2", "llama-3-8b", "deepseek-v3", "Mixtral-8x7B", "llama-3.2-1b", "qwen3-30b-a3b")
 DRAWS: tuple[Draw, ...] = (model_config, backward_file, published_run, law, calibration_file, command_line)
 
 
@@ -231,7 +287,7 @@ def check(case: Case, status: int, out: str, err: str) -> None:
     assert status in STATUSES, case
     if status == 0:
         assert err == "", case
-        if "--json" in case[1] and "--help" not in case[1]:
+        if "--json" in case and not out.startswith(("usage:", "foretrain ")):
             json.loads(out, parse_constant=strict)
     else:
         assert out == "", case
@@ -247,7 +303,7 @@ def fuzz(draw: Draw, inputs: int, folder: Path) -> None:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             try:
-                status = main([case[0], *case[1]])
+                status = main(case)
             except BaseException as escaped:
                 escaped.add_note(f"{case}")
                 raise
@@ -273,9 +329,8 @@ def test_mutants_through_whole_processes(draw: Draw, folder: Path) -> None:
     """Interpreter and streams included; an argument that no process can be given is left to the test above."""
     source = random.Random(f"{draw.__name__}, processes")
     for _ in range(40):
-        command, arguments = case = draw(source, folder)
-        given = [argument for argument in arguments if not re.search("[\0\ud800]", argument)]
-        encoding = source.choice(("utf-8", "ascii"))
-        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run([*COMMAND, command, *given], capture_output=True, text=True, check=False, env=environment)
+        case = draw(source, folder)
+        given = [argument for argument in case if not re.search("[\0\ud800]", argument)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": source.choice(("utf-8", "ascii"))}
+        done = subprocess.run([*PROCESS, *given], capture_output=True, text=True, check=False, env=environment)
         check(case, done.returncode, done.stdout, done.stderr)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 
 from analytic.commands.options import Parser, add_flags, mfus, prices, refuse
+from analytic.commands.pictures import kind_of, needs_matplotlib
 from analytic.commands.verb import document_verb
 from analytic.errors import UsageError
 from analytic.hardware.table import Hardware, load_hardware
@@ -75,11 +77,9 @@ def _forward(args: Namespace, hardware: Hardware) -> Document:
 
 
 def _picture_of(made: Plan, path: Path) -> bytes:
-    try:
-        from analytic.report.plot import picture_of  # matplotlib takes most of a second to import
-    except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib: pip install 'foretrain[plot]'") from None
-    return picture_of(made, path.suffix.removeprefix(".").casefold())
+    picture = needs_matplotlib(lambda: import_module("analytic.report.plot").picture_of)
+    drawn: bytes = picture(made, kind_of(path))
+    return drawn
 
 
 def _request(args: Namespace, hardware: Hardware) -> Request:

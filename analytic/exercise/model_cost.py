@@ -8,8 +8,8 @@ from pathlib import Path
 from analytic.errors import UnsupportedModelError
 from analytic.huggingface import config as hf
 from analytic.huggingface.config import ModelConfig
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.layer import layer_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
 from analytic.model.params import layer_params
 from analytic.model.spec import LayerRun
 from analytic.model.training import TrainingSetup, fused_kernel
@@ -45,14 +45,13 @@ class LayerForward:
 
 def layer_forward(config: ModelConfig, run: LayerRun, setup: TrainingSetup) -> LayerForward | NotPredicted:
     """The figure for the layers of `run`: nothing is saved, as under checkpointing."""
-    implementation = implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return implementation
-    hidden_size = config.spec.hidden_size
-    memory = layer_memory(run.layer, hidden_size, implementation, setup)
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
+        return schedule
+    hidden_size, memory = config.spec.hidden_size, schedule.layer(run.layer)
     sizes = layer_params(run.layer, hidden_size).values()
     return LayerForward(
-        implementation=implementation.name,
+        implementation=schedule.implementation.name,
         weights_bytes=sum(setup.rounded(numel * setup.itemsize) for numel in sizes),
         input_bytes=setup.rounded(setup.tokens * hidden_size * setup.itemsize),
         forward_transient_bytes=memory.forward_transient.total_bytes,

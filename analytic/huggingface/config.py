@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from analytic.errors import SpecError, UnsupportedModelError, listed
+from analytic.huggingface.checks import check_unread_keys
 from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS, Family
 from analytic.huggingface.write import to_config
 from analytic.io.files import read_json_object
@@ -115,6 +116,7 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         keys = _with_nested_defaults(keys, family)
     keys.require(family.required, read_as)
     spec, numerics = family.parse(keys)
+    check_unread_keys(keys, spec.vocab_size)
     _refuse_too_large(spec)
     notes += [
         f"{key} = {keys.config[key]}: multi-token-prediction layers of {read_as} are not counted"
@@ -190,6 +192,6 @@ def _default_seq_len(keys: Keys, spec: ModelSpec) -> tuple[int, str]:
     if keys.config.get("max_sequence_length") is not None:
         return keys.integer("max_sequence_length"), "max_sequence_length"
     for key in _MAXIMUM_KEYS:
-        if keys.config.get(key) is not None:
+        if key in keys.config:
             return min(keys.integer(key), ASSUMED_SEQ_LEN), f"{key}, at most 4096"
     return ASSUMED_SEQ_LEN, "assumed: the config states no maximum"

@@ -101,6 +101,13 @@ class Keys:
             self.reject(key, value, f"an integer from 1 to {MAX_DIMENSION}, or {length} of them")
         return values
 
+    def numbers(self, key: str) -> list[float]:
+        """A list of positive numbers."""
+        value = self.config.get(key)
+        if type(value) is not list or not value or not all(_is_positive(item) for item in value):
+            self.reject(key, value, "a list of positive numbers")
+        return value
+
     def switches(self, key: str, *, length: int) -> list[bool]:
         """A list of `length` zeros and ones."""
         value = self.config[key]
@@ -130,8 +137,9 @@ class Keys:
 
     def must_be(self, key: str, value: object, reason: str) -> None:
         """Refuse an option whose other values are not counted; an absent or null key passes."""
-        if self.config.get(key) is not None and self.config[key] != value:
-            self.reject(key, self.config[key], f"{_shown(value)} ({reason})")
+        stated = self.config.get(key)
+        if stated is not None and (stated != value or type(stated) is not type(value)):
+            self.reject(key, stated, f"{_shown(value)} ({reason})")
 
     def _value(self, key: str, absent: Derived | None) -> Any:
         value = self.config.get(key)
@@ -139,6 +147,10 @@ class Keys:
             self.derived[key] = absent
             return absent.value
         return value
+
+
+def _is_positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value <= sys.float_info.max  # type: ignore[operator]  # a number
 
 
 def _is_unicode(text: str) -> bool:

@@ -21,7 +21,7 @@ EMBEDDING, LOSS = "embedding", "loss"
 
 @dataclass(frozen=True, slots=True)
 class ScheduledLayer:
-    """A layer that stands for `count` equal ones in a row: first, inner and last ones are scheduled apart.
+    """A layer in place of `count` equal ones in a row: first, inner and last ones are scheduled apart.
 
     The first of a run differs from the next ones in what came before it, the last in what comes after.
     """

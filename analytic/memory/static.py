@@ -16,7 +16,7 @@ from analytic.model.training import TrainingSetup
 
 
 def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup) -> Live:
-    """What the figures of a single layer stand on: its parameters (and gradients), input, tables, mask."""
+    """What is live before a single layer runs: its parameters (and gradients), input, tables, mask."""
     live: Live = Live()
     for name, numel in layer_params(layer, hidden_size).items():
         size_bytes = setup.rounded(numel * setup.itemsize)
@@ -34,7 +34,7 @@ def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementatio
 
 
 def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
-    """What a training step stands on: parameters, gradients if there are any, optimizer states, token ids."""
+    """What is live before a training step: parameters, gradients if there are any, optimizer states, token ids."""
     live: Live = Live()
     for (name, numel), count in Counter(model_tensors(spec)).items():
         one = setup.rounded(numel * setup.itemsize)
@@ -52,14 +52,16 @@ def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
 
 
 def least_states(spec: ModelSpec, setup: TrainingSetup) -> dict[Category, int]:
-    """Bytes that a step holds at the least, while its optimizer runs: what needs no schedule to be told.
+    """Bytes that a step holds at the end of backward at the least: what needs no schedule.
 
     Of any model, from its count of parameters; without buffers, inputs and rounding.
     """
-    numel = model_params(spec).total
-    states = sum(size_bytes for name, size_bytes in _optimizer_state(numel, setup) if name != "step")
-    itemsizes = {Category.PARAMETERS: setup.itemsize, Category.GRADIENTS: setup.itemsize}
-    return {category: numel * itemsize for category, itemsize in itemsizes.items()} | {Category.OPTIMIZER: states}
+    numel, state = model_params(spec).total, setup.state
+    return {
+        Category.PARAMETERS: numel * state.weights,
+        Category.GRADIENTS: numel * state.gradients,
+        Category.OPTIMIZER: numel * (state.master_weights + state.optimizer),
+    }
 
 
 def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:

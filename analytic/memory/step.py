@@ -76,7 +76,7 @@ class StepMemory:
 def step_memory(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> StepMemory:
     """Schedule forward, backward and optimizer step, and find their peak."""
     base = model_base(spec, setup)
-    segments = [*_passes(spec, implementation, setup), *_optimizer(spec, setup)]
+    segments = list(step_segments(spec, implementation, setup))
     total, live = base.total(), Live(base)
     best = base.total()
     moments: list[Moment] = []
@@ -116,6 +116,12 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
         optimizer_peak_bytes=max(after, total),
         runners_up=tuple(ranked[1 : 1 + RUNNERS_UP]),
     )
+
+
+def step_segments(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Segment]:
+    """Forward, backward and optimizer step in their order; above the base."""
+    yield from _passes(spec, implementation, setup)
+    yield from _optimizer(spec, setup)
 
 
 def step_events(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Event]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import astuple, dataclass, replace
 
-from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
+from analytic.memory.implementation import Implementation, NotPredicted
 from analytic.memory.layer import training_events, transient_events
+from analytic.memory.schedule import schedule_of
 from analytic.memory.static import model_tensors
 from analytic.memory.step import allocated_bytes
 from analytic.model.checkpointing import last_projection_flops, recomputes_layers
@@ -51,11 +52,11 @@ TERMS = tuple(Work.__dataclass_fields__)
 
 def work_of(case: Case, optimizer_share: float = 1) -> Work | NotPredicted:
     """What a case executes, with a share of the optimizer's step; or why that cannot be told: no memory schedule."""
-    implementation = implementation_of(case.config, case.setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return implementation
+    schedule = schedule_of(case.config, case.setup)
+    if isinstance(schedule, NotPredicted):
+        return schedule
     setup, spec = case.setup, case.config.spec
-    total = Work(moved_bytes=2 * _allocated(case, implementation))
+    total = Work(moved_bytes=2 * _allocated(case, schedule.implementation))
     for layer, count in Counter(case.layers).items():
         total += _layer(layer, spec.hidden_size, case).times(count)
     if case.part == "step":

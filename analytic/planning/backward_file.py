@@ -158,7 +158,10 @@ def _gear(keys: Keys, hardware: Hardware) -> dict[str, Any]:
         except UsageError as error:
             raise FileError(f"dtype = {dtype!r}: {error}", key="dtype") from None
     else:
-        peak, source = round(keys.number("peak_flops_per_gpu", most=MOST_PEAK_FLOPS_PER_S)), "given in the file"
+        peak, source = (
+            round(keys.number("peak_flops_per_gpu", least=1, most=MOST_PEAK_FLOPS_PER_S)),
+            "given in the file",
+        )
         gpu = next((g for g in hardware.gpus.values() if name.casefold() in (g.key, *g.aliases)), None)
     return {
         "gpu_type": name,

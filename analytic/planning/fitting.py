@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from analytic.huggingface.config import ModelConfig
 from analytic.limits import MAX_DIMENSION
 from analytic.memory.capacity import Fit, fits
-from analytic.memory.implementation import NotPredicted, implementation_of
+from analytic.memory.implementation import NotPredicted
 from analytic.memory.peaks import Peak
+from analytic.memory.schedule import schedule_of
 from analytic.memory.static import least_states
-from analytic.memory.step import step_memory
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
 from analytic.planning.placement import Placement, place
@@ -119,17 +119,15 @@ def fit_on(
 
 
 def _one(config: ModelConfig, setup: TrainingSetup, memory_bytes: int, reserve_bytes: int) -> OneGpu | NotPredicted:
-    implementation = implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return implementation
-    longest = implementation_of(config, MAX_DIMENSION)  # of any length that may be tried
-    peaks = {
-        each: step_memory(config.spec, implementation, replace(setup, checkpointing=each)).step_peak for each in CHOICES
-    }
-    found = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
+        return schedule
+    peaks = {each: schedule.under(replace(setup, checkpointing=each)).step().step_peak for each in CHOICES}
+    found = fits(schedule, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
+    longest = schedule_of(config, replace(setup, seq_len=MAX_DIMENSION))
     if isinstance(longest, NotPredicted):  # a window limits the length that is predicted
         found = tuple(replace(each, seq_len=min(each.seq_len, _window(config) - 1)) for each in found)
-    return OneGpu(implementation=implementation.name, peaks=peaks, largest=found)
+    return OneGpu(implementation=schedule.implementation.name, peaks=peaks, largest=found)
 
 
 def _window(config: ModelConfig) -> int:

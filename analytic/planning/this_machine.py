@@ -16,8 +16,8 @@ from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.capacity import RESERVE_BYTES
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.step import step_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
 from analytic.model.training import Precision, fused_kernel
 from analytic.performance.calibration import Calibration, Case
 from analytic.performance.calibration_file import case_to_json
@@ -193,7 +193,5 @@ def _fits(case: Case, calibration: Calibration) -> bool:
 
 
 def _peak_bytes(case: Case) -> int | None:
-    implementation = implementation_of(case.config, case.setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return None
-    return step_memory(case.config.spec, implementation, case.setup).step_peak.total_bytes
+    schedule = schedule_of(case.config, case.setup)
+    return None if isinstance(schedule, NotPredicted) else schedule.peak_bytes()

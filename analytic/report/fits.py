@@ -69,6 +69,7 @@ def _machine(found: Fitting) -> Iterator[Item]:
     yield Figure(
         "reserve_bytes", "kept free", found.reserve_bytes, f"{gib_text(found.reserve_bytes)}, {_reserved(found)}"
     )
+    yield Figure("", "state of training", None, str(setup.state))
     yield fact("setup", setup_object(setup))
     name = found.one.implementation if isinstance(found.one, OneGpu) else IDEAL
     yield Figure("stack", "predicted for", name)

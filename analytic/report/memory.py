@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.capacity import Fit
 from analytic.memory.cuda import cuda_only
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.layer import LayerMemory, layer_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.layer import LayerMemory
 from analytic.memory.peaks import Peak
+from analytic.memory.schedule import schedule_of
 from analytic.memory.static import least_states
-from analytic.memory.step import StepMemory, step_memory
+from analytic.memory.step import StepMemory
 from analytic.model.training import TrainingSetup
 from analytic.report.document import Count, Item, Json, Line, Note, Section, fact
 from analytic.report.units import gib_text
@@ -21,11 +22,11 @@ LARGEST_TENSORS = 6
 
 def memory_answer(config: ModelConfig, setup: TrainingSetup) -> Line:
     """One line: the peak of a training step, or the least that it holds where there is no schedule."""
-    implementation = implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
         least = sum(least_states(config.spec, setup).values())
-        return Line("memory", f"at least {gib_text(least)} of states in training; {implementation.reason}")
-    peak = step_memory(config.spec, implementation, setup).step_peak
+        return Line("memory", f"at least {gib_text(least)} of states in training; {schedule.reason}")
+    peak = schedule.step().step_peak
     choices = f"{setup.precision}, {setup.optimizer}, recompute {setup.checkpointing}"
     shape = f"{setup.micro_batch:,} x {setup.seq_len:,} tokens"
     return Line("memory", f"{gib_text(peak.total_bytes)} at the peak of a step on one GPU: {shape}, {choices}")
@@ -33,27 +34,28 @@ def memory_answer(config: ModelConfig, setup: TrainingSetup) -> Line:
 
 def memory_sections(config: ModelConfig, setup: TrainingSetup) -> Iterator[Section]:
     """Every kind of layer, and a training step with the moment of its peak; or why there is no prediction."""
-    implementation = implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        yield Section("", list(_least(config, setup, implementation)))
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
+        yield Section("", list(_least(config, setup, schedule)))
         return
-    title = f"memory, predicted for {implementation.name}"
+    title = f"memory, predicted for {schedule.implementation.name}"
     yield Section(
         title,
         [
             Note(f"  {setup_text(setup)}"),
-            fact("memory.implementation", implementation.name),
+            Note(f"  {setup.state}"),
+            fact("memory.implementation", schedule.implementation.name),
             fact("memory.setup", setup_object(setup)),
         ],
     )
     layers = []
     for layer, run in config.spec.kinds.items():
-        memory = layer_memory(layer, config.spec.hidden_size, implementation, setup)
+        memory = schedule.layer(layer)
         layers.append({"layers": run.label, **_layer_object(memory)})
         yield Section(f"one layer ({run.label}), bytes above its base", list(_layer(memory)))
     # `layer` is the last kind: in a model that begins with dense layers, the one with experts
     yield Section("", [fact("memory.layer", layers[-1]), fact("memory.layers", layers)])
-    yield Section("", list(_step(step_memory(config.spec, implementation, setup))))
+    yield Section("", list(_step(schedule.step())))
     yield Section("known only on CUDA, in no figure above", list(_cuda(config, setup)))
 
 

@@ -11,7 +11,6 @@ from analytic.report.document import Figure, Item, Json, fact
 from analytic.report.units import gib_text, gpus_text
 
 IDEAL = "ideal sharding, unmeasured"
-STATE = "16-bit weights and gradients, fp32 master copy and AdamW"
 
 
 def verdict(placement: Placement | NotPredicted) -> str:
@@ -19,12 +18,19 @@ def verdict(placement: Placement | NotPredicted) -> str:
     if isinstance(placement, NotPredicted):
         return f"not predicted: {placement.reason}"
     if placement.least_gpus is None or placement.num_gpus is None:
-        return f"no number of these GPUs could run it at micro-batch {placement.micro_batch}"
+        return f"no number of these GPUs could run it at micro-batch {placement.micro_batch}{_idle(placement)}"
     gpus, need = placement.num_gpus, placement.need
+    if placement.has_idle_gpus:
+        return f"does not fit {gpus_text(gpus)}{_idle(placement)}"
     where = f"{gib_text(need.on_each(gpus))} on each of {gpus_text(gpus)}"
     if placement.fits:
         return f"fits by ideal sharding, unmeasured: {where}; micro-batch up to {placement.most_micro_batch}"
     return f"does not fit: {where}; at least {gpus_text(placement.least_gpus)}"
+
+
+def _idle(placement: Placement) -> str:
+    """Why it is not a matter of memory alone: GPUs that have no micro-batch to work on."""
+    return f": only {placement.most_sequences:,} sequences to share" if placement.has_idle_gpus else ""
 
 
 def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterator[Item]:
@@ -43,10 +49,13 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
     )
     yield fact(f"{prefix}.implementation", placement.implementation)
     yield fact(f"{prefix}.micro_batch", placement.micro_batch)
+    yield fact(f"{prefix}.most_sequences", placement.most_sequences)
     taken = f"{gib_text(placement.memory_bytes)}, {gib_text(RESERVE_BYTES)} of it assumed taken"
     yield Figure(f"{prefix}.memory_bytes", "  memory of a GPU", placement.memory_bytes, taken)
     yield fact(f"{prefix}.reserve_bytes", RESERVE_BYTES)
-    yield Figure(f"{prefix}.need.state", "  state, shared evenly", need.state, f"{gib_text(need.state)}: {STATE}")
+    yield Figure(
+        f"{prefix}.need.state", "  state, shared evenly", need.state, f"{gib_text(need.state)}: {placement.state}"
+    )
     yield Figure(
         f"{prefix}.need.activations",
         "  on each GPU in addition",
@@ -67,7 +76,7 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
     )
     least = placement.least_gpus
     if least is None or gpus is None:
-        fewest = f"no number of these GPUs could run it at micro-batch {placement.micro_batch}"
+        fewest = f"no number of these GPUs could run it at micro-batch {placement.micro_batch}{_idle(placement)}"
     else:
         fewest = f"{least:,} at micro-batch {placement.micro_batch}, every layer recomputed"
     yield Figure(f"{prefix}.least_gpus", "  fewest GPUs", least, fewest)
@@ -76,7 +85,7 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
     if gpus is None:
         yield fact(f"{prefix}.most_micro_batch", placement.most_micro_batch)
         return
-    holds = "fit" if placement.fits else "DO NOT FIT"
+    holds = "fit" if placement.fits else f"DO NOT FIT{_idle(placement)}"
     most = f"largest micro-batch (power of 2): {placement.most_micro_batch}"
     text = f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}"
     yield Figure(f"{prefix}.most_micro_batch", f"  {gpus_text(gpus)}", placement.most_micro_batch, text)

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,8 @@ from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
 from analytic.version import version
 from empirical.commands.sweep import sweep
-from empirical.proof.check import Check
 from empirical.proof.findings import Findings
-from empirical.proof.workers import Job, default_workers, verify_all
+from empirical.proof.workers import ModelJob, check_models, default_workers
 
 if TYPE_CHECKING:
     import torch
@@ -71,14 +70,15 @@ def _execute(args: argparse.Namespace) -> int:
         found.calibration = _begun(args.calibration_out, device)
     try:
         _find(found, jobs, device, args)
-    except (KeyboardInterrupt, PlannerError):  # minutes of measurements are printed first
-        _print(found, is_json=args.json)
+    except (KeyboardInterrupt, PlannerError):
+        if found.checks:  # minutes of measurements are printed first
+            _print(found, is_json=args.json)
         raise
     _print(found, is_json=args.json)
     return 1 if found.failed else 0
 
 
-def _job(path: Path, seq_len: int | None) -> Job:
+def _job(path: Path, seq_len: int | None) -> ModelJob:
     config = load(path)
     return config, Workload.of(config, seq_len=seq_len).seq_len
 
@@ -105,30 +105,31 @@ def _begun(path: Path, device: torch.device) -> Calibration:
     return begin(path, this_machine(device), is_resumed=path.exists())
 
 
-def _find(found: Findings, jobs: Sequence[Job], device: torch.device | None, args: argparse.Namespace) -> None:
+def _find(found: Findings, jobs: Sequence[ModelJob], device: torch.device | None, args: argparse.Namespace) -> None:
     """All that is asked for, into `found` as it is known."""
     with _progress() as progress:
         task = progress.add_task("formulas against witnesses", total=len(jobs))
 
-        def finished(name: str) -> None:
+        def on_done(name: str) -> None:
             progress.update(task, advance=1, description=name)
 
-        found.checks = verify_all(jobs, args.jobs or default_workers(len(jobs)), finished)
-        _refuse_fewer(found.checks, jobs)
+        _check(found, jobs, args.jobs or default_workers(len(jobs)), on_done)
         if device is not None:
             _measure(found, jobs, device, args, progress)
             if args.train is not None:
                 _train(found, device, args.train, progress)
 
 
-def _refuse_fewer(checks: Sequence[Check], jobs: Sequence[Job]) -> None:
-    """Raise the KeyboardInterrupt that ended `verify_all` before all models were done."""
-    if len({check.model for check in checks}) < len({config.name for config, _ in jobs}):
+def _check(found: Findings, jobs: Sequence[ModelJob], workers: int, on_done: Callable[[str], None]) -> None:
+    """The checks of models, into `found`; an interrupt leaves those that were made."""
+    proven = check_models(jobs, workers, on_done)
+    found.checks += proven.results
+    if proven.was_interrupted:
         raise KeyboardInterrupt
 
 
 def _measure(
-    found: Findings, jobs: Sequence[Job], device: torch.device, args: argparse.Namespace, progress: Progress
+    found: Findings, jobs: Sequence[ModelJob], device: torch.device, args: argparse.Namespace, progress: Progress
 ) -> None:
     """Peak memory beside its prediction, for each model; and seconds, into the calibration's file."""
     from empirical.commands.calibrate import print_reading
@@ -155,7 +156,7 @@ def _measure(
         progress.update(task, completed=len(made.readings))
 
 
-def _cases(jobs: Sequence[Job], device: torch.device, memory_bytes: int) -> list[Case]:
+def _cases(jobs: Sequence[ModelJob], device: torch.device, memory_bytes: int) -> list[Case]:
     """Of the models that were named, in bf16; else a set that suits the machine."""
     from empirical.measure.cases import cases_of, default_cases, setup_for
 
@@ -176,16 +177,14 @@ def _train(found: Findings, device: torch.device, minutes: float, progress: Prog
     found.planned = machine_plan(found.calibration, minutes, family, law, load_hardware())
     case = found.planned.case
     jobs = [(case.config, case.setup.seq_len)]
-    proven = verify_all(jobs, 1, lambda _: None)
-    found.checks += proven
-    _refuse_fewer(proven, jobs)
+    _check(found, jobs, 1, lambda _: None)
     progress.update(task, description=f"training, on {device.type}", total=60 * minutes)
 
-    def heard(steps: int, seconds: float) -> None:
+    def on_progress(steps: int, seconds: float) -> None:
         progress.update(task, completed=seconds)
         print(f"trained {steps} steps in {seconds:.1f} s", file=sys.stderr, flush=True)
 
-    found.trained = train.train(case, device, 60 * minutes, heard)
+    found.trained = train.train(case, device, 60 * minutes, on_progress)
     if found.trained.was_interrupted:
         raise KeyboardInterrupt
 

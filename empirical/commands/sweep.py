@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
 from analytic.commands.options import refuse
 from analytic.report.text import table
 from analytic.version import version
-from empirical.proof.workers import default_workers
+from empirical.proof.workers import Finished, default_workers, run_jobs
 
 if TYPE_CHECKING:
     from empirical.proof.sweep import Outcome
@@ -35,40 +32,30 @@ def sweep(model_types: Sequence[str], jobs: int | None, *, is_perturbed: bool, i
     kind = "supported " if is_perturbed else ""
     for model_type in model_types:
         refuse(model_type not in known, f"MODEL {model_type}: expected a {kind}causal model type of transformers")
-    outcomes = _outcomes(perturbed_outcomes if is_perturbed else default_outcomes, model_types or known, jobs)
+    swept = _outcomes(perturbed_outcomes if is_perturbed else default_outcomes, model_types or known, jobs)
+    outcomes = [outcome for of_one_class in swept.results for outcome in of_one_class]
     if is_json:
         facts = {"schema": "foretrain/sweep/1", "version": version(), "outcomes": [each.as_json() for each in outcomes]}
         print(json.dumps(facts, indent=2))
     else:
         shown = [outcome for outcome in outcomes if not is_perturbed or outcome.verdict in ("wrong", "parameters only")]
         print("\n".join([*table([("model_type", "", "", ""), *map(_row, shown)], left=4), _totals(outcomes)]))
+    if swept.was_interrupted:
+        raise KeyboardInterrupt
     return 1 if any(outcome.verdict == "wrong" for outcome in outcomes) else 0
 
 
-def _outcomes(job: Callable[[str], list[Outcome]], model_types: Sequence[str], jobs: int | None) -> list[Outcome]:
-    """In the order of `model_types`; each is told on stderr as it is done."""
-    done: dict[str, list[Outcome]] = {}
+def _outcomes(
+    job: Callable[[str], list[Outcome]], model_types: Sequence[str], jobs: int | None
+) -> Finished[list[Outcome]]:
+    """Of each class, in the order of `model_types`; progress goes to stderr."""
+    done: list[str] = []
 
-    def finished(model_type: str, outcomes: list[Outcome]) -> None:
-        done[model_type] = outcomes
+    def on_done(model_type: str, outcomes: list[Outcome]) -> None:
+        done.append(model_type)
         print(f"{len(done)} of {len(model_types)}: {model_type}, {_totals(outcomes)}", file=sys.stderr)
 
-    if (workers := jobs or default_workers(len(model_types))) == 1:
-        for model_type in model_types:
-            finished(model_type, job(model_type))
-    else:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
-        try:
-            futures = {pool.submit(job, model_type): model_type for model_type in model_types}
-            for future in as_completed(futures):
-                finished(futures[future], future.result())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return [outcome for model_type in model_types for outcome in done[model_type]]
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and cancels the rest
+    return run_jobs(job, model_types, jobs or default_workers(len(model_types)), on_done)
 
 
 def _row(outcome: Outcome) -> tuple[str, str, str, str]:

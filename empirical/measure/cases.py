@@ -13,8 +13,8 @@ from analytic.huggingface.config import ModelConfig, load, parse
 from analytic.io.files import configs_dir
 from analytic.io.keys import Keys
 from analytic.memory.capacity import RESERVE_BYTES
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.step import step_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
 from analytic.performance.calibration import Case, Part, RoutingMode
 
@@ -170,10 +170,8 @@ def step_cases(
 
 
 def _depths(config: ModelConfig, setup: TrainingSetup, memory_bytes: int) -> tuple[int, ...]:
-    spec, implementation = config.spec, implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return (len(spec.layers),)
-    if step_memory(spec, implementation, setup).step_peak.total_bytes <= memory_bytes - RESERVE_BYTES:
+    spec, schedule = config.spec, schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted) or schedule.peak_bytes() <= memory_bytes - RESERVE_BYTES:
         return (len(spec.layers),)
     first = spec.runs[-1].first
     return (first + 1, min(first + 3, len(spec.layers)))

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analytic.huggingface.weight_names import OURS
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.step import step_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Case, Ceiling, Reading
+from analytic.units import GIB
 from empirical.models.build import our_layer
 from empirical.models.names import names_of
 from empirical.models.programs import DTYPES, LayerProgram, StepProgram
@@ -265,8 +266,7 @@ def refusal(case: Case, failure: Exception) -> str:
 
 def _need(case: Case) -> str:
     """What the schedule says that a whole model takes, where there is one."""
-    implementation = implementation_of(case.config, case.setup.seq_len)
-    if case.layer is not None or isinstance(implementation, NotPredicted):
+    schedule = schedule_of(case.config, case.setup)
+    if case.layer is not None or isinstance(schedule, NotPredicted):
         return ""
-    peak = step_memory(case.config.spec, implementation, case.setup).step_peak
-    return f", needs about {peak.total_bytes / 2**30:.1f} GiB"
+    return f", needs about {schedule.peak_bytes() / GIB:.1f} GiB"

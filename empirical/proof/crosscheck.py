@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from analytic.errors import UnsupportedModelError
 from analytic.exercise.model_cost import exercise_setup
 from analytic.huggingface.config import ModelConfig
 from analytic.huggingface.weight_names import MTP, Terms
@@ -67,6 +68,8 @@ def _check(config: ModelConfig, quantity: str, witness: str, formula: Breakdown,
     check = functools.partial(Check, model=config.name, quantity=quantity, witness=witness, analytic=formula.total)
     try:
         counted = count()
+    except UnsupportedModelError:  # the file is at fault, not a formula
+        raise
     except Exception as error:
         return check(measured=None, error=f"{type(error).__name__}: {error}")
     return check(measured=counted.total, terms=counted.differences(formula))

@@ -1,4 +1,4 @@
-"""What a proof has found so far, so that an interrupt loses nothing. Imports no torch."""
+"""What a proof has found so far: an interrupt loses nothing. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Findings:
-    """What was found so far: a run that is interrupted, or cannot go on, tells this much.
+    """What was found so far: a run that is interrupted, or cannot go on, reports this much.
 
     Attributes:
         memory: peaks of a layer and, where it fits, of a whole step, by model; measured on the device.
         calibration: what was timed on it, as it is on disk.
-        planned, trained: a plan for this machine, and what its training came to.
+        planned, trained: a plan for this machine, and the result of its training.
     """
 
     checks: list[Check] = field(default_factory=list)

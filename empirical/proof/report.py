@@ -83,7 +83,7 @@ def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
     for peak in peaks:
         figures = (
             peak.predicted_bytes,
-            peak.inside_bytes,
+            None if peak.error else peak.inside_bytes,
             peak.measured_bytes,
             peak.unexplained_bytes,
             peak.allocated_bytes,
@@ -92,6 +92,9 @@ def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
         said = ("-" if value is None else f"{value:,}" for value in figures)
         rows.append((f"  {peak.implementation}", f"{peak.subject}, {peak.quantity}", peak.setup.precision, *said))
     yield from table(rows, left=3)
+    for peak in peaks:
+        if peak.error:
+            yield f"  {peak.implementation}, {peak.subject}, {peak.setup.precision}: {peak.error}"
 
 
 def _planned(planned: MachinePlan) -> Iterator[str]:

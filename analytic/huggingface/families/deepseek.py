@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analytic.errors import SpecError
 from analytic.huggingface.families.common import (
     GROUPED,
     SHAPE,
@@ -12,6 +11,7 @@ from analytic.huggingface.families.common import (
     Family,
     decoder,
     dense_then_moe,
+    divided_head_dim,
     experts,
     gated,
     group_limits,
@@ -31,9 +31,7 @@ from analytic.model.spec import (
 
 def _deepseek_v2(keys: Keys) -> Described:
     where = "DeepseekV2Config"
-    hidden = keys.integer("hidden_size")
-    if hidden % keys.integer("num_attention_heads"):  # refused by DeepseekV2Config
-        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads", key="hidden_size")
+    divided_head_dim(keys)  # checked by DeepseekV2Config
     keys.must_be("mlp_bias", False, "biases on shared experts are not counted")
     dense = gated(keys)
     moe = experts(keys, "n_routed_experts", shared=shared_experts(keys, "n_shared_experts"))

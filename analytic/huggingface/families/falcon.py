@@ -28,6 +28,8 @@ from analytic.model.spec import (
 
 def _falcon(keys: Keys) -> Described:
     where = "FalconConfig"
+    if "activation" in keys.config:
+        keys.text("activation")  # a null is refused by FalconMLP
     hidden, heads = keys.integer("hidden_size"), keys.integer("num_attention_heads")
     is_new = keys.flag("new_decoder_architecture", Derived(False, where))
     parallel = keys.flag("parallel_attn", Derived(True, where))

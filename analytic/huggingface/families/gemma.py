@@ -10,6 +10,7 @@ from analytic.huggingface.families.common import (
     Described,
     Family,
     decoder,
+    divided_head_dim,
     gated,
     layers_of,
     sliding_window,
@@ -44,6 +45,7 @@ def _gemma3(keys: Keys) -> Described:
 
 def _alternating_gemma(keys: Keys, where: str, *, pattern: int, qk_norm: QkNorm | None) -> Described:
     """Every `pattern`-th layer sees everything, the others a window; norms before and after each network."""
+    divided_head_dim(keys)  # checked by the class, which divides by neither
     window = sliding_window(keys, 4096, where=where)
     of_layers = windows(keys, window, lambda i: (i + 1) % pattern != 0)
     layers = _gemma_layers(keys, where, windows=of_layers, norm_slots=SANDWICH_NORM, qk_norm=qk_norm)

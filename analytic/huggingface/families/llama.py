@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analytic.errors import SpecError
 from analytic.huggingface.families.common import (
     SHAPE,
     Described,
     Family,
     decoder,
+    divided_head_dim,
     gated,
     head_dim_or_default,
     layers_of,
@@ -20,9 +20,7 @@ from analytic.io.keys import Derived, Keys
 
 
 def _llama(keys: Keys) -> Described:
-    hidden = keys.integer("hidden_size")
-    if hidden % keys.integer("num_attention_heads"):  # refused by LlamaConfig even where head_dim is stated
-        raise SpecError(f"hidden_size = {hidden}: expected a multiple of num_attention_heads", key="hidden_size")
+    divided_head_dim(keys)  # checked by LlamaConfig even where head_dim is stated
     return llama_of(keys, "LlamaConfig")
 
 
@@ -34,6 +32,7 @@ def llama_of(keys: Keys, where: str) -> Described:
 
 def llama_of_128(keys: Keys, where: str) -> Described:
     """Llama's own class, but for 128 features a head where the file says nothing."""
+    divided_head_dim(keys)
     head_dim_or_default(keys, 128, where=where)
     return llama_of(Keys({"head_dim": 128, **keys.config}, keys.derived), where)
 

@@ -14,6 +14,7 @@ from analytic.model.spec import (
 
 def _nemotron(keys: Keys) -> Described:
     where = "NemotronConfig"
+    keys.integer("num_key_value_heads")  # a null is taken for no other number
     ffn = plain(keys.integer("intermediate_size"), bias=keys.flag("mlp_bias", Derived(False, where)))
     layers = layers_of(keys, ffn, where=where, norm=LAYER_NORM, **stated_bias(keys, where=where))
     return decoder(keys, layers, norm=LAYER_NORM), numerics(

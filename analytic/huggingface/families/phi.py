@@ -60,7 +60,13 @@ def _phi3(keys: Keys) -> Described:
         windows=windows(keys, sliding_window(keys, None, where=where)),
         residual_dropout=dropout(keys, "resid_pdrop", 0.0),
     )
-    return decoder(keys, layers), numerics(keys, where=where, eps=1e-5, rope_spellings={"su": "longrope"})
+    return decoder(keys, layers), numerics(
+        keys,
+        where=where,
+        eps=1e-5,
+        rope_types=("default", "longrope"),
+        rope_spellings={"su": "longrope", "yarn": "longrope"},
+    )
 
 
 def _phimoe(keys: Keys) -> Described:

@@ -53,6 +53,7 @@ def _qwen3(keys: Keys) -> Described:
 
 def _qwen2_moe(keys: Keys) -> Described:
     where = "Qwen2MoeConfig"
+    keys.integer("num_key_value_heads")  # a null is taken for no other number
     window = used_window(keys, where=where)
     first = 0 if window is None else keys.integer("max_window_layers", Derived(28, where), least=0)
     shared = DenseFfn(intermediate_size=keys.integer("shared_expert_intermediate_size"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from empirical.measure.throughput import build
 from empirical.models.programs import StepProgram
 from empirical.proof.findings import Findings
 from empirical.proof.report import verify_text
-from empirical.proof.workers import verify_all
+from empirical.proof.workers import Finished, check_models
 from tests.calibration_cases import BF16, FP32, LLAMA, calibration, case
 from tests.configurations import parsed
 
@@ -40,7 +41,7 @@ def program() -> StepProgram:
 
 
 def quiet(steps: int, seconds: float) -> None:
-    """Hears of blocks."""
+    """Ignores progress."""
 
 
 def interrupt(*_: object) -> None:
@@ -97,9 +98,14 @@ def test_it_trains_for_as_long_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(train, "seconds_of", seconds_of)
     monkeypatch.setattr("empirical.measure.train.time.perf_counter", lambda: now[0])
-    heard = []
-    trained = train.train(STEP, CPU, 3.0, lambda *block: heard.append(block))
-    assert heard == [(1, 0.25), (5, 1.25), (9, 2.25), (12, 3.0)]  # a first step, then blocks of a second, then the rest
+    progress = []
+    trained = train.train(STEP, CPU, 3.0, lambda *block: progress.append(block))
+    assert progress == [
+        (1, 0.25),
+        (5, 1.25),
+        (9, 2.25),
+        (12, 3.0),
+    ]  # a first step, blocks of a second, the rest
     assert (trained.steps, trained.seconds, trained.tokens) == (12, 3.0, 12 * 2 * 16)
     assert (trained.tokens_per_s, trained.step_seconds) == (12 * 32 / 3.0, 0.25)
     assert trained.peak_bytes is not None
@@ -128,10 +134,10 @@ def test_an_error_after_some_steps_leaves_what_they_took(monkeypatch: pytest.Mon
     readings = iter([100.0, 350.0])
     monkeypatch.setattr(train, "energy_joules", lambda _: next(readings))
 
-    def heard(steps: int, seconds: float) -> None:
+    def fails(steps: int, seconds: float) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    trained = train.train(STEP, CPU, 3600, heard)
+    trained = train.train(STEP, CPU, 3600, fails)
     assert (trained.steps, trained.energy_joules) == (1, 250.0)
     assert trained.error.endswith("CUDA out of memory.")
     assert not trained.was_interrupted
@@ -162,9 +168,9 @@ def test_energy_is_read_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    for name in ("BLOCKS", "MOST_RUNS", "MOST_WARM_UPS"):
-        monkeypatch.setattr(throughput, name, 2)
+def arguments(tiny_calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of a run that goes on with a calibration that has all cases."""
+    shutil.copy(tiny_calibration, tmp_path / "c.json")
     monkeypatch.setattr(memory_measured, "measured_memory", lambda *_: [])
     config = tmp_path / "tiny.json"
     config.write_text(json.dumps(LLAMA))
@@ -189,7 +195,7 @@ def test_prove_plans_proves_and_trains(arguments: list[str], capsys: pytest.Capt
 def test_an_interrupted_prove_prints_what_was_trained(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(case: Any, device: torch.device, seconds: float, heard: Any) -> train.Trained:
+    def interrupted(case: Any, device: torch.device, seconds: float, on_progress: Any) -> train.Trained:
         return real(case, device, seconds, interrupt)
 
     real = train.train
@@ -219,9 +225,9 @@ def test_an_interrupt_while_the_plan_is_proven_ends_it(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def proven(jobs: Any, *more: Any) -> Any:
-        return [] if jobs[0][0].name == "plan" else verify_all(jobs, *more)
+        return Finished([], was_interrupted=True) if jobs[0][0].name == "plan" else check_models(jobs, *more)
 
-    monkeypatch.setattr(prove, "verify_all", proven)
+    monkeypatch.setattr(prove, "check_models", proven)
     monkeypatch.setattr(train, "train", lambda *_: pytest.fail("it trains"))
     assert prove.VERB.main([*arguments, "--train", "60"]) == 130
     assert "a plan for this machine" in capsys.readouterr().out

@@ -119,6 +119,19 @@ def test_the_table_closes_with_the_totals(capsys: pytest.CaptureFixture[str]) ->
     assert "1 of 2: gpt2" in progress
 
 
+def test_an_interrupted_sweep_prints_what_was_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(model_type: str) -> list[sweep.Outcome]:
+        if model_type == "gpt2":
+            raise KeyboardInterrupt
+        return [sweep.Outcome(model_type=model_type, verdict="exact")]
+
+    monkeypatch.setattr(sweep, "default_outcomes", interrupted)
+    assert PROVE.main(["--sweep", "llama", "gpt2", "mamba", "--jobs", "1"]) == 130
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 configurations: 1 exact")
+
+
 def test_flops_that_no_witness_counts_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("empirical.witnesses.flops.ZERO_FLOP_OPERATORS", frozenset())
     (outcome,) = sweep.default_outcomes("gpt2")
