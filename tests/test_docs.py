@@ -11,7 +11,7 @@ import pytest
 from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 from analytic.performance.calibration_file import load_calibration
-from analytic.planning.forward import DEFAULT_LAW
+from analytic.planning.assumptions import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
 from empirical.proof.findings import Findings

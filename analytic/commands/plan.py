@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 
@@ -17,16 +19,18 @@ from analytic.performance.calibration_file import load_calibration
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated
 from analytic.planning.architectures import Family
+from analytic.planning.assumptions import DEFAULT_LAW, DEFAULT_MFU
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
-from analytic.planning.budget import DataLimit
-from analytic.planning.forward import DEFAULT_LAW, DEFAULT_MFU, Plan, Request, make_plan
-from analytic.planning.market import DEFAULT_DTYPE, Market, compare
-from analytic.planning.search import tuned
+from analytic.planning.budget import DataLimit, Dollars
+from analytic.planning.forward import Plan, make_plan
+from analytic.planning.market import DEFAULT_DTYPE, Market, compare, with_calibration
+from analytic.planning.request import Request
 from analytic.report.backward import backward_document
 from analytic.report.document import Document
 from analytic.report.plan import plan_document
 from analytic.scaling.law_file import load_law, load_laws
+from analytic.scaling.laws import MANY_EPOCHS
 
 DEFAULT_MICRO_BATCH = 1
 DEFAULT_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
@@ -65,8 +69,8 @@ def _forward(args: Namespace, hardware: Hardware) -> Document:
     if args.calibration:
         calibrated = Calibrated(load_calibration(args.calibration))
         flat = make_plan(request, ())
-        request = tuned(request, calibrated, hardware, args.micro_batch or DEFAULT_MICRO_BATCH)
-    made = make_plan(request, laws.values())
+        request = replace(request, market=with_calibration(request.market, calibrated, hardware))
+    made = make_plan(request, laws.values(), today=date.today())
     files: dict[Path, bytes] = {}
     if args.write_config:
         files[args.write_config] = json_bytes(to_config(made.spec, request.family.seq_len))
@@ -87,7 +91,7 @@ def _request(args: Namespace, hardware: Hardware) -> Request:
         raise UsageError("--micro-batch: only with --calibration, whose MFU depends on it")
     family = DEFAULT_FAMILY
     return Request(
-        budget_usd=args.budget,
+        budget=Dollars(args.budget),
         market=_market(args, hardware),
         law=load_law(args.law or DEFAULT_LAW),
         family=Family(
@@ -100,6 +104,7 @@ def _request(args: Namespace, hardware: Hardware) -> Request:
         num_gpus=args.num_gpus,
         days=args.days,
         assumed=_assumed(args),
+        micro_batch=args.micro_batch or DEFAULT_MICRO_BATCH,
     )
 
 
@@ -116,6 +121,8 @@ def _assumed(args: Namespace) -> tuple[str, ...]:
     }
     if args.calibration:
         defaults["micro_batch"] = DEFAULT_MICRO_BATCH
+    if args.dataset_tokens:
+        defaults["max_epochs"] = MANY_EPOCHS
     return tuple(
         f"--{name.replace('_', '-')} {value}" for name, value in defaults.items() if getattr(args, name) is None
     )

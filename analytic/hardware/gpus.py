@@ -61,7 +61,7 @@ class Gpu:
     peak_flops_per_s: Mapping[str, int]
     memory: GpuMemory
     bandwidth_bytes_per_s: int
-    tdp_watts: int
+    tdp_watts: int | None
     source: str
     unverified: tuple[str, ...]
 

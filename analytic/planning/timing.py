@@ -20,7 +20,7 @@ from analytic.model.flops import AttentionConvention, training_flops
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.published import PublishedRun, load_published, nearest
-from analytic.planning.forward import DEFAULT_MFU
+from analytic.planning.assumptions import DEFAULT_MFU
 from analytic.planning.placement import Placement, place
 from analytic.units import SECONDS_PER_HOUR, exact
 

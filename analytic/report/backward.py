@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from analytic.model.params import ParameterCounts
 from analytic.performance.mfu import without_communication
+from analytic.planning.assumptions import MOE_APPROXIMATION
 from analytic.planning.backward import BackwardPlan
-from analytic.planning.forward import MOE_APPROXIMATION
 from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, Terms, fact, facts
 from analytic.report.law import law_items
 from analytic.report.placement import placement_items, verdict

@@ -9,7 +9,9 @@ from analytic.huggingface.write import to_config
 from analytic.model.params import ParameterCounts
 from analytic.model.spec import DenseFfn, ModelSpec
 from analytic.performance.mfu import Mfu, without_communication
-from analytic.planning.forward import BAND_NATS, MOE_APPROXIMATION, Plan
+from analytic.planning.assumptions import BAND_NATS, MOE_APPROXIMATION
+from analytic.planning.budget import Dollars
+from analytic.planning.forward import Plan
 from analytic.planning.market import Market, Option
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Note, Section, Table, fact, facts
 from analytic.report.law import law_items
@@ -28,14 +30,16 @@ def plan_document(plan: Plan, flat: Plan | None = None) -> Document:
         verb="plan",
         answer=_answer(plan),
         sections=(
-            Section("", list(market_items(plan.request.market))),
+            Section("", list(market_items(plan.market))),
             Section("", list(_spending(plan))),
             Section("", list(_model(plan))),
             Section("will it fit", list(placement_items(plan.placement, "fit"))),
             Section("", list(_flat(plan, flat))),
             Section("", list(_sensitivity(plan))),
             Section("", list(_law(plan))),
+            Section("", list(_skipped(plan))),
         ),
+        warnings=plan.warnings,
     )
 
 
@@ -128,6 +132,8 @@ def _machine_line(plan: Plan) -> str:
     hours = f"{float(schedule.gpu_hours):,.0f} GPU-hours of {option.gpu.name}"
     if schedule.num_gpus is not None and schedule.days is not None:
         hours = f"{days_text(schedule.days)} on {schedule.num_gpus:,} x {option.gpu.name}"
+    if schedule.usd is None or option.price is None:
+        return f"{hours}, no price known"
     return f"{hours}, {usd_text(schedule.usd)} at {option.price.usd_per_gpu_hour:.2f} USD/h ({option.price.origin})"
 
 
@@ -159,25 +165,26 @@ def market_items(market: Market) -> Iterator[Item]:
 
 
 def _option(o: Option) -> list[Cell]:
+    per_usd = o.flops_per_usd
     return [
         Cell(o.gpu.key, o.gpu.key),
         Cell(o.gpu.name, ""),
-        Cell(o.price.origin, o.price.origin),
+        Cell(*((None, "-") if o.price is None else (o.price.origin, o.price.origin))),
         Cell({"value": o.mfu.value, "source": o.mfu.origin}, ""),
         Cell(None, o.mfu.brief),
-        Cell(o.price.usd_per_gpu_hour, f"{o.price.usd_per_gpu_hour:.2f}"),
+        Cell(*((None, "-") if o.price is None else (o.price.usd_per_gpu_hour, f"{o.price.usd_per_gpu_hour:.2f}"))),
         Cell(o.dtype, ""),
         Cell(o.gpu.peak(o.dtype), f"{o.gpu.peak(o.dtype) / 1e12:,.1f} {o.dtype}"),
         Cell(o.gpu.source, ""),
         Cell(None, percent(o.mfu.value)),
-        Cell(float(o.flops_per_usd), f"{float(o.flops_per_usd) / 1e18:.4f}"),
+        Cell(*((None, "-") if per_usd is None else (float(per_usd), f"{float(per_usd) / 1e18:.4f}"))),
     ]
 
 
 def _spending(plan: Plan) -> Iterator[Item]:
     option, schedule, request = plan.option, plan.schedule, plan.request
     yield fact("gpu", option.gpu.key)
-    yield Figure("budget_usd", "budget", request.budget_usd, f"{request.budget_usd:,.2f} USD on {option.gpu.name}")
+    yield _budget(plan)
     compute = round(plan.compute_flops)
     yield Figure("compute_flops", "compute, C", compute, f"{flops_text(compute)} ({si(plan.compute_flops)})")
     yield fact("used_flops", plan.used_flops)
@@ -189,14 +196,28 @@ def _spending(plan: Plan) -> Iterator[Item]:
         "assumed", _if(request.assumed, "assumed (defaults)"), list(request.assumed), ", ".join(request.assumed)
     )
     bound = f"  ({UPPER_BOUND})" if without_communication(option.mfu, schedule.num_gpus) else ""
-    unspent = request.budget_usd - float(schedule.usd)
-    left_over = f"; {unspent:,.2f} USD cannot be used" if plan.dataset_limited else ""
-    yield Figure("usd", "spent", float(schedule.usd), f"{float(schedule.usd):,.2f} USD{bound}{left_over}")
+    yield _spent(plan, bound)
     yield Figure("gpu_hours", "GPU-hours", float(schedule.gpu_hours), f"{float(schedule.gpu_hours):,.1f}")
     yield fact("num_gpus", schedule.num_gpus)
     yield Figure("days", "time", None if schedule.days is None else float(schedule.days), _time(plan))
-    energy = f"{float(schedule.energy_kwh):,.0f} kWh, assumed: every board at its TDP{_doubt(option, 'tdp_watts')}"
-    yield Figure("energy_kwh", "energy of the boards", float(schedule.energy_kwh), energy)
+    kwh = None if schedule.energy_kwh is None else float(schedule.energy_kwh)
+    assumed = f"kWh, assumed: every board at its TDP{_doubt(option, 'tdp_watts')}"
+    yield Figure("energy_kwh", "energy of the boards", kwh, "TDP unknown" if kwh is None else f"{kwh:,.0f} {assumed}")
+
+
+def _budget(plan: Plan) -> Figure:
+    budget, name = plan.request.budget, plan.option.gpu.name
+    if isinstance(budget, Dollars):
+        return Figure("budget_usd", "budget", budget.usd, f"{budget.usd:,.2f} USD on {name}")
+    return Figure("budget_usd", "budget", None, f"{budget.hours:,g} hours of {budget.num_gpus:,} x {name}")
+
+
+def _spent(plan: Plan, bound: str) -> Figure:
+    if plan.schedule.usd is None or plan.unspent_usd is None:
+        return Figure("usd", "spent", None, f"unknown: no price{bound}")
+    usd, unspent = float(plan.schedule.usd), float(plan.unspent_usd)
+    left_over = f"; {unspent:,.2f} USD is left, for the data end" if plan.dataset_limited else ""
+    return Figure("usd", "spent", usd, f"{usd:,.2f} USD{bound}{left_over}")
 
 
 def _if(condition: object, label: str) -> str:
@@ -250,7 +271,7 @@ def _architecture_notes(plan: Plan) -> Iterator[Item]:
     yield Figure("", " ", None, f"width / depth = {ratio:.1f}, {DEPTH_SOURCE}")
     above = plan.outcome.candidate.params / plan.optimum.params - 1
     reason = "" if plan.within_tolerance else f": the nearest that the {family.kind} family has"
-    if plan.request.chosen is not None:
+    if plan.found.memory is not None:
         reason = " of a constant MFU: chosen with its own"
     text = f"{n_name(params)} {above * 100:+.2f}% from the optimum{reason}"
     yield Figure("within_1_percent_of_optimum", " ", plan.within_tolerance, text)
@@ -301,7 +322,7 @@ def _sensitivity(plan: Plan) -> Iterator[Item]:
         ("best of the whole family", *amounts(best.candidate.params, best.tokens, best.loss)),
         ("optimum of C = 6 N D", *_allocation(plan.six_nd)),
         ("MFU 10% lower", *_allocation(s.lower_mfu)),
-        ("price 10% higher", *_allocation(s.higher_price)),
+        *([] if s.higher_price is None else [("price 10% higher", *_allocation(s.higher_price))]),
         *((f"law {law.name}", *_allocation(allocation)) for law, allocation in s.laws),
     ]
     heads = ("sensitivity", n_name(plan.params), "D", "loss")
@@ -314,7 +335,8 @@ def _sensitivity(plan: Plan) -> Iterator[Item]:
     yield fact("six_nd_optimum", allocation_object(plan.six_nd))
     yield fact("sensitivity.laws", [{"law": law.name, **allocation_object(a)} for law, a in s.laws])
     yield fact("sensitivity.lower_mfu", allocation_object(s.lower_mfu))
-    yield fact("sensitivity.higher_price", allocation_object(s.higher_price))
+    higher = None if s.higher_price is None else allocation_object(s.higher_price)
+    yield fact("sensitivity.higher_price", higher)
     found = {"params": best.candidate.params, "tokens": best.tokens, "loss": best.loss}
     yield fact("sensitivity.best_of_family", found)
     band = None if s.band is None else {"least_params": s.band[0], "most_params": s.band[1], "nats": BAND_NATS}
@@ -331,3 +353,10 @@ def _law(plan: Plan) -> Iterator[Item]:
         yield Figure("", "  approximation", None, MOE_APPROXIMATION)
     elif plan.request.law.n_means != "total":
         yield Figure("", "  N for this law", None, f"{plan.outcome.candidate.params:,}")
+
+
+def _skipped(plan: Plan) -> Iterator[Item]:
+    """GPUs that give more for a dollar and cannot run the plan."""
+    yield fact("skipped", [{"gpu": each.option.gpu.key, "reason": each.reason} for each in plan.skipped])
+    for each in plan.skipped:
+        yield Note(f"passed over: {each.option.gpu.key}, {each.reason}")

@@ -15,8 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analytic.planning.architectures import line
-from analytic.planning.forward import BAND_NATS, Plan, family_for
+from analytic.planning.assumptions import BAND_NATS
+from analytic.planning.budget import Dollars
+from analytic.planning.forward import Plan
+from analytic.planning.losses import objective
 from analytic.report import plot_style as style
 from analytic.report.plot_style import Labels, short
 from analytic.scaling.laws import ScalingLaw
@@ -83,13 +85,20 @@ def picture_of(plan: Plan, kind: str) -> bytes:
     return style.bytes_of(plan_figure(plan), kind)
 
 
+def _budget(plan: Plan) -> str:
+    budget = plan.request.budget
+    if isinstance(budget, Dollars):
+        return f"{short(budget.usd)} USD"
+    return f"{short(budget.num_gpus * budget.hours)} GPU-hours"
+
+
 def plan_figure(plan: Plan) -> Figure:
     """The picture, before it is written in some format."""
     figure = style.new_figure(13, 6.4)
     params, gpu, mfu = plan.params, plan.option.gpu, plan.option.mfu
     active = "" if params.active == params.total else f" ({short(params.active)} active)"
     model = f"{short(params.total)} parameters{active}, {short(plan.outcome.tokens)} tokens"
-    title = f"{short(plan.request.budget_usd)} USD on {gpu.name}: {model}, loss {plan.outcome.loss:.3f}"
+    title = f"{_budget(plan)} on {gpu.name}: {model}, loss {plan.outcome.loss:.3f}"
     figure.text(0.02, 0.93, title, fontsize=15, weight="bold", color=style.DARK)
     spent = f"C = {_scientific(float(plan.compute_flops))} FLOP at an MFU of {mfu.value:.1%}, {mfu.origin}"
     figure.text(0.02, 0.89, shorten(spent, MOST_CHARACTERS), fontsize=10, color=style.QUIET)
@@ -130,7 +139,7 @@ def _curves(plan: Plan, view: View) -> list[Curve]:
     for (law, optimum), drawn in zip(
         [(used, plan.optimum), *others], (USED, *islice(cycle(OTHERS), len(others))), strict=True
     ):
-        cost = line(family_for(plan.request.family, law))
+        cost = objective(law, plan.request.family, plan.request.data).cost
         tokens = [min(compute / cost.flops_per_token(n), data.most) for n in sizes]
         losses = [law.loss(n, d, data.unique) for n, d in zip(sizes, tokens, strict=True)]
         curves.append(Curve(law, optimum, sizes, losses, *drawn))
@@ -226,12 +235,12 @@ def _draw_contours(axes: Axes, plan: Plan) -> None:
 
     _shade_fitted(axes, labels, law, sizes, lengths)
     _contour_lines(axes, labels, (sizes, lengths), loss, (params, tokens), plan.outcome.loss)
-    cost, compute = line(family_for(plan.request.family, law)), float(plan.compute_flops)
+    cost, compute = objective(law, plan.request.family, plan.request.data).cost, float(plan.compute_flops)
     budget = [(n, compute / cost.flops_per_token(n)) for n in sizes.spread(POINTS)]
     seen = [(n, d) for n, d in budget if lengths.least <= d <= lengths.most]
     axes.plot(*zip(*seen, strict=True), color=style.DARK, linewidth=1.8)
     labels.avoid(*zip(*seen, strict=True))
-    _along(axes, labels, f"{short(plan.request.budget_usd)} USD pay for this N and D", seen)
+    _along(axes, labels, f"{_budget(plan)} pay for this N and D", seen)
     _draw_data_limits(axes, labels, plan, sizes, lengths)
     _draw_star(axes, labels, plan, (params, tokens))
 

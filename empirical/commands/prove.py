@@ -21,8 +21,8 @@ from analytic.huggingface.config import load
 from analytic.huggingface.shipped import find_model
 from analytic.io.files import model_config_paths
 from analytic.performance.calibration import Calibration, Case
+from analytic.planning.assumptions import DEFAULT_LAW
 from analytic.planning.counts import Workload
-from analytic.planning.forward import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
 from analytic.version import version

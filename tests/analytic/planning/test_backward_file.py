@@ -238,7 +238,6 @@ BAD = {
     "option as text": ('"show_breakdown": true,', '"show_breakdown": "yes",', "output_options.show_breakdown = 'yes'"),
     "unknown option": ('"show_breakdown": true,', '"show": true,', "output_options.show: no such key"),
     "unknown family": ('"model_type": "llama", ', '"model_type": "llamo", ', "architecture.model_type = 'llamo'"),
-    "unknown key": ('"hidden_size": 4096,', '"hidden_size": 4096, "d_model": 1,', "architecture.d_model: no such key"),
     "negative width": ('"hidden_size": 4096,', '"hidden_size": -4096,', "architecture.hidden_size = -4096"),
     "heads do not divide": ('"hidden_size": 4096,', '"hidden_size": 4097,', "architecture.hidden_size = 4097"),
     "no layers": ('"num_hidden_layers": 32,', '"num_hidden_layers": 0,', "architecture.num_hidden_layers = 0"),

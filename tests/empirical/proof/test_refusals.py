@@ -17,7 +17,7 @@ from empirical.commands.main import main
 from empirical.models import build
 from empirical.proof import sweep
 from empirical.proof.crosscheck import verify
-from empirical.proof.workers import verify_all
+from empirical.proof.workers import check_models
 from tests.configurations import parsed
 from tests.empirical.models.test_layers import DENSE
 from tests.empirical.proof.test_sweep import SMALL, UNSHIPPED
@@ -69,7 +69,7 @@ def test_what_the_class_refuses_is_one_line_and_status_2(
 def test_the_refusal_of_one_configuration_crosses_the_processes() -> None:
     jobs = [(parsed(REFUSED), 7), (parsed(LLAMA), 7)]
     with pytest.raises(UnsupportedModelError, match="transformers refuses this configuration"):
-        verify_all(jobs, 2, lambda _: None)
+        check_models(jobs, 2, lambda _: None)
 
 
 VALUES: tuple[Any, ...] = (None, 0, -1, 3, "x", True, False, 0.5, 10**5 + 1, [], ["x"], {}, {"x": 1})
