@@ -66,7 +66,10 @@ def test_an_impossible_setup_is_refused_in_one_line(options: dict[str, Any], tol
     [
         (shipped("gpt2"), "GPT2LMHeadModel"),
         (parsed(SMALL | {"hidden_act": "gelu"}), "activation 'gelu'"),
-        (parsed(SMALL | {"rope_scaling": {"rope_type": "longrope"}}), "'longrope'"),
+        (
+            parsed(SMALL | {"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}}),
+            "'longrope'",
+        ),
         (parsed(SMALL | {"attention_dropout": 0.1}), "dropout"),
         (parsed(SMALL_MIXTRAL | {"intermediate_size": 161}), "multiples of 8"),
         (parsed(SMALL_DEEPSEEK_V2 | {"n_shared_experts": 0}), "without shared experts"),
