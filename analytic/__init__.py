@@ -8,6 +8,8 @@
 True
 >>> round(ft.time(model, tokens="15T", gpus="512xh100=2.5", mfu=0.4)["usd"])
 1355283
+>>> ft.plan(gpus="64xh100", hours="3w").value.schedule.num_gpus
+64
 
 `load`, `count`, `fits`, `time`, `compare` and `plan` are the verbs of the command `foretrain`, with the same words
 and defaults; each result has a typed `value`, the `data` of `--json`, and `str()`, the command's answer.
@@ -19,10 +21,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analytic.api import Model, Result, compare, count, fits, load, time
+    from analytic.api import Model, Result, compare, count, fits, load, plan, plan_setup, time
     from analytic.version import __version__
 
-__all__ = ["Model", "Result", "__version__", "compare", "count", "fits", "load", "time"]
+__all__ = ["Model", "Result", "__version__", "compare", "count", "fits", "load", "plan", "plan_setup", "time"]
 
 
 def __getattr__(name: str) -> Any:

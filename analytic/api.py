@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -30,19 +31,34 @@ from analytic.model.training import (
     fused_kernel,
     planned_setup,
 )
+from analytic.performance.calibration_file import load_calibration
 from analytic.performance.mfu import Assumed, Mfu
+from analytic.performance.predict import Calibrated
+from analytic.planning.architectures import Family, Kind
+from analytic.planning.assumptions import DEFAULT_LAW, DEFAULT_MFU
+from analytic.planning.backward import BackwardPlan, plan_backward
+from analytic.planning.backward_file import load_setup
+from analytic.planning.budget import Budget, DataLimit, Dollars, MachineTime
 from analytic.planning.counts import Summary, Workload, summarize
 from analytic.planning.fitting import Fitting, fit_on
-from analytic.planning.market import DEFAULT_DTYPE
+from analytic.planning.forward import Plan, make_plan
+from analytic.planning.market import DEFAULT_DTYPE, Market, single, with_calibration
+from analytic.planning.market import compare as compare_gpus
+from analytic.planning.request import Request
 from analytic.planning.timing import Run, Timing, time_on
+from analytic.report.backward import backward_document
 from analytic.report.count import count_document
 from analytic.report.document import Document
 from analytic.report.fits import fits_document
 from analytic.report.html import document_html
 from analytic.report.json import document_object
+from analytic.report.plan import plan_document
 from analytic.report.text import document_text
 from analytic.report.timing import compare_document, time_document
-from analytic.units import GpuCount, parse_bytes, parse_gpus, parse_integer, parse_length
+from analytic.scaling.law_file import load_law, load_laws
+from analytic.units import GpuCount, parse_bytes, parse_gpus, parse_hours, parse_integer, parse_length, parse_number
+
+DEFAULT_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
 
 Value = TypeVar("Value")
 Amount = int | str
@@ -227,7 +243,7 @@ def compare(
     *,
     tokens: Amount,
     gpus: Sequence[str] | Mapping[str, float | None],
-    mfu: float | Mapping[str, float] | None = None,
+    mfu: float | Mapping[str | None, float] | None = None,
     num_gpus: Amount | None = None,
     days: float | None = None,
     dtype: str = DEFAULT_DTYPE,
@@ -262,6 +278,102 @@ def compare(
     return Result(timings, compare_document(timings))
 
 
+def plan(
+    *,
+    budget: Amount | float | None = None,
+    gpus: str | GpuCount | None = None,
+    hours: float | str | None = None,
+    gpu: Sequence[str] | Mapping[str, float | None] = (),
+    mfu: float | Mapping[str | None, float] | None = None,
+    law: str = DEFAULT_LAW,
+    kind: Kind = DEFAULT_FAMILY.kind,
+    vocab_size: Amount = DEFAULT_FAMILY.vocab_size,
+    seq_len: Amount = DEFAULT_FAMILY.seq_len,
+    attention: AttentionConvention = DEFAULT_FAMILY.convention,
+    dtype: str = DEFAULT_DTYPE,
+    days: float | None = None,
+    num_gpus: Amount | None = None,
+    dataset_tokens: Amount | None = None,
+    max_epochs: float | None = None,
+    calibration: str | Path | None = None,
+    micro_batch: Amount | None = None,
+    assumed: Sequence[str] = (),
+) -> Result[Plan]:
+    """Which model to train, on how many tokens: from dollars (`budget`) or a machine's time (`gpus` and `hours`).
+
+    Args:
+        hours: of the machine; text may have a unit, such as `3w`.
+        gpu: the GPUs that a budget may rent, with prices per hour; default: all with a price.
+        calibration: a file of `foretrain calibrate`, for an MFU by shape. assumed: defaults to name in the document.
+
+    >>> plan(budget="200k", gpu={"h100": 2.5})["gpu"]
+    'h100-sxm'
+    """
+    if micro_batch is not None and calibration is None:
+        raise UsageError("micro_batch: only with a calibration, whose MFU depends on it")
+    hardware = load_hardware()
+    spent, market = _budget_and_market(budget, gpus, hours, gpu, _mfus(mfu, hardware), dtype, hardware)
+    request = Request(
+        budget=spent,
+        market=market,
+        law=load_law(law),
+        family=Family(
+            kind=kind,
+            vocab_size=_integer(vocab_size, MAX_DIMENSION),
+            seq_len=_length(seq_len) or DEFAULT_FAMILY.seq_len,
+            convention=attention,
+        ),
+        data=DataLimit(dataset_tokens=_optional(dataset_tokens, MOST_TOKENS), max_epochs=max_epochs),
+        num_gpus=_optional(num_gpus, MOST_GPUS),
+        days=days,
+        assumed=tuple(assumed),
+        micro_batch=_optional(micro_batch, MAX_DIMENSION) or 1,
+    )
+    laws = load_laws() | {request.law.name: request.law}
+    flat: Plan | None = None
+    if calibration is not None:
+        calibrated = Calibrated(load_calibration(Path(calibration)))
+        flat = make_plan(request, ())
+        request = replace(request, market=with_calibration(request.market, calibrated, hardware))
+    made = make_plan(request, laws.values(), today=date.today())
+    return Result(made, plan_document(made, flat))
+
+
+def plan_setup(path: str | Path) -> Result[BackwardPlan]:
+    """What the machine and the architecture of a backward file reach: tokens, loss, epochs."""
+    made = plan_backward(load_setup(Path(path), load_hardware()), load_laws().values())
+    return Result(made, backward_document(made))
+
+
+def _budget_and_market(
+    budget: Amount | float | None,
+    gpus: str | GpuCount | None,
+    hours: float | str | None,
+    gpu: Sequence[str] | Mapping[str, float | None],
+    mfus: dict[str | None, Mfu],
+    dtype: str,
+    hardware: Hardware,
+) -> tuple[Budget, Market]:
+    """Dollars and the GPUs they may rent, or a machine's time and that machine."""
+    general = mfus.get(None, Assumed(value=DEFAULT_MFU, by="default"))
+    if gpus is None:
+        if budget is None or hours is not None:
+            raise UsageError("expected a budget, or gpus and hours")
+        asked = {hardware.find(name).key: usd for name, usd in _priced(gpu)}
+        by_gpu = {key: mfu for key, mfu in mfus.items() if key is not None}
+        if asked and (stray := by_gpu.keys() - asked.keys()):
+            raise UsageError(f"mfu of {', '.join(sorted(stray))}: not among the GPUs compared")
+        market = compare_gpus(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=asked, dtype=dtype)
+        return Dollars(float(parse_number(str(budget)))), market
+    if budget is not None or hours is None or gpu:
+        raise UsageError("expected gpus and hours, without a budget and without GPUs to compare")
+    machine = _gpus(gpus)
+    found, usd = hardware.find(machine.name), machine.usd_per_gpu_hour
+    price = hardware.prices.get(found.key) if usd is None else given_price(usd)
+    time_of = MachineTime(machine.count, parse_hours(hours) if isinstance(hours, str) else hours)
+    return time_of, single(found, dtype, mfus.get(found.key, general), price)
+
+
 def _run(
     model: str | Path | Model, tokens: Amount, seq_len: Amount | None, dtype: str, attention: AttentionConvention
 ) -> Run:
@@ -271,13 +383,16 @@ def _run(
     return Run(config=config, tokens=count_of, seq_len=workload.seq_len, dtype=dtype, convention=attention)
 
 
-def _mfus(mfu: float | Mapping[str, float] | None, hardware: Hardware) -> dict[str | None, Mfu]:
-    """By GPU; None is that of every other GPU."""
+def _mfus(mfu: float | Mapping[str | None, float] | None, hardware: Hardware) -> dict[str | None, Mfu]:
+    """By GPU; the key None is that of every other GPU."""
     if mfu is None:
         return {}
     if not isinstance(mfu, Mapping):
         return {None: Assumed(value=mfu, by="given")}
-    return {hardware.find(name).key: Assumed(value=value, by="given") for name, value in mfu.items()}
+    return {
+        None if name is None else hardware.find(name).key: Assumed(value=value, by="given")
+        for name, value in mfu.items()
+    }
 
 
 def _priced(gpus: Sequence[str] | Mapping[str, float | None]) -> list[tuple[str, float | None]]:
@@ -302,6 +417,10 @@ def _memory_of(name: str) -> tuple[str, int]:
 
 def _length(value: Amount | None) -> int | None:
     return parse_length(value, most=MAX_DIMENSION) if isinstance(value, str) else value
+
+
+def _optional(value: Amount | None, most: int) -> int | None:
+    return None if value is None else _integer(value, most)
 
 
 def _integer(value: Amount, most: int) -> int:

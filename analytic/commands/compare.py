@@ -23,10 +23,10 @@ def _answer(args: Namespace) -> Document:
     refuse(args.tokens is None, "--tokens: expected how many to train on, such as 15T")
     refuse(not args.gpu, "--gpu: expected GPUs to compare, such as --gpu h100=2.5 --gpu b200=4.5")
     hardware = load_hardware()
-    asked, found = prices(args.gpu, hardware), mfus(args.mfu, hardware)
-    by_gpu = {key: found.get(key, found.get(None)) for key in asked}
-    mfu = {key: value for key, value in by_gpu.items() if value is not None}
-    return compare(args.model, tokens=args.tokens, gpus=asked, mfu=mfu, **given(args, *FLAGS)).document
+    asked = prices(args.gpu, hardware)
+    return compare(
+        args.model, tokens=args.tokens, gpus=asked, mfu=mfus(args.mfu, hardware), **given(args, *FLAGS)
+    ).document
 
 
 VERB = document_verb(

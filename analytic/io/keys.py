@@ -132,7 +132,7 @@ class Keys:
         return Keys(value, self.derived)
 
     def unreported(self) -> Keys:
-        """The same keys for what changes no count: whatever is derived there need not be told."""
+        """The same keys for what changes no count: whatever is derived there is not reported."""
         return Keys(self.config)
 
     def must_be(self, key: str, value: object, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What was timed on a machine: raw facts, typed. Whatever is derived is derived when asked for."""
+"""What was timed on a machine: raw facts, typed. Derived figures are computed when they are asked for."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Case:
         part: of one layer a forward pass without gradients, or forward and backward with whatever the
             setup recomputes; of a whole model a training step: both passes and the optimizer's.
         layer: the layer's index; None for a whole model.
-        of_layers: how many the planned model has; more than `config` where depth was cut to fit.
-        built_by: whose layers. is_compiled: each layer by `torch.compile`.
-        routing: of tokens to experts: evenly in turn, or by the router itself with random weights.
+        of_layers: how many layers the planned model has; more than `config` where depth was cut to fit.
+        built_by: whose layers. is_compiled: each layer is compiled by `torch.compile`.
+        routing: how tokens reach experts: evenly in turn, or by the router itself with random weights.
     """
 
     config: ModelConfig
@@ -70,7 +70,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """One line that tells it from others."""
+        """One line that distinguishes it from others."""
         setup = self.setup
         depth = len(self.config.spec.layers)
         what = f"layer {self.layer}" if self.layer is not None else f"{depth} of {self.of_layers} layers"
@@ -88,9 +88,9 @@ class Reading:
     """One case, timed.
 
     Attributes:
-        seconds: of one run, for every block of runs; empty where there is an error.
-        peak_bytes: the most requested of the allocator above what was live before; None if not read.
-        conditions: of the card as it ran, as the driver tells them; empty where it tells nothing.
+        seconds: of one run, averaged over each block of runs; empty where there is an error.
+        peak_bytes: the most bytes requested from the allocator, above those that were live before; None if not read.
+        conditions: of the card as it ran, as its driver reports them; empty where it reports none.
         error: why there are no seconds, such as memory that does not suffice.
     """
 
@@ -130,7 +130,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What it was timed on. `device` is what torch calls the card, or `cpu`; `revision` that of this source."""
+    """What it was timed on. `device` is torch's name of the card, or `cpu`; `revision` is that of this source."""
 
     device: str
     memory_bytes: int

@@ -1,4 +1,4 @@
-"""Training throughput as others state it, and the MFU that it is by the exact formulas."""
+"""Published training throughput, and the MFU that follows from it by the exact formulas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRun:
-    """What somebody measured. `stated` is the utilization that they printed, under a convention of their own."""
+    """A published measurement. `stated` is the utilization that its source printed, under its own convention."""
 
     gpu: Gpu
     config: ModelConfig
@@ -71,7 +71,7 @@ def load_published(hardware: Hardware) -> tuple[PublishedRun, ...]:
 
 
 def nearest(runs: Iterable[PublishedRun], gpu: Gpu, dtype: str, active_params: int) -> PublishedRun | None:
-    """Of the runs on that GPU at that dtype the one nearest in size, as a ratio; None where there is none."""
+    """The run on this GPU at this dtype that is nearest in size, as a ratio; None where there is none."""
     same = [run for run in runs if run.gpu == gpu and run.dtype == dtype]
     return min(same, key=lambda run: _ratio(run.active_params, active_params), default=None)
 

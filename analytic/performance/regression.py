@@ -1,10 +1,10 @@
-"""From timed cases to any shape: seconds as a sum of few terms, each with a coefficient that is not negative.
+"""From timed cases to any shape: seconds as a sum of a few terms, with coefficients that are not negative.
 
 seconds = a * matrix-product FLOPs + b * routed experts' FLOPs + c * attention FLOPs + d * bytes moved
     + e * layer passes
 
 The coefficients minimize the relative errors squared, over cases of one stack: the same layers, precision,
-attention kernel and compilation. The leave-one-out error tells how well a shape that was not timed is told.
+attention kernel and compilation. The leave-one-out error says how well a shape that was not timed is predicted.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Builder, Calibration, Case, Reading, RoutingMode
 from analytic.performance.work import TERMS, work_of
 
-FARTHEST = 4.0  # times a measured size, or a quarter of it: beyond, there is no prediction
+FARTHEST = 4.0  # times a measured size, or a quarter of it: beyond it there is no prediction
 SPARE_CASES = 2  # more than there are coefficients, so that leaving one out still says something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What a fit holds constant. `routing` is of the cases with experts; those without belong to any."""
+    """What a fit holds constant. `routing` is that of cases with experts; cases without belong to any."""
 
     built_by: Builder
     precision: Precision
@@ -56,8 +56,8 @@ class PerformanceModel:
 
     Attributes:
         seconds_per: the coefficient of each term of `Work`.
-        readings: those it was fitted to. errors: of each, predicted without it, relative to its seconds.
-        unused: readings of the stack whose work cannot be told.
+        readings: those it was fitted to. errors: of each when predicted without it, relative to its seconds.
+        unused: how many readings of the stack have no predicted work.
     """
 
     calibration: Calibration
@@ -76,10 +76,10 @@ class PerformanceModel:
         return max(map(abs, self.errors))
 
     def seconds(self, case: Case, optimizer_share: float = 1) -> float:
-        """Of a case of this stack, with so much of the optimizer's step (a share, where GPUs or micro-batches do).
+        """Predicted seconds of a case of this stack, with a share of the optimizer's step.
 
         Raises:
-            UsageError: work that cannot be told, or a shape too far from every case.
+            UsageError: work that cannot be predicted, or a shape too far from every case.
         """
         work = work_of(case, optimizer_share)
         if isinstance(work, NotPredicted):
@@ -142,14 +142,14 @@ def fit(calibration: Calibration, stack: Stack) -> PerformanceModel:
 
 
 def belongs(case: Case, stack: Stack) -> bool:
-    """Whether a case is of a stack."""
+    """Whether a case belongs to a stack."""
     own = (case.built_by, case.setup.precision, case.setup.attention_kernel, case.is_compiled)
     wanted = (stack.built_by, stack.precision, stack.attention_kernel, stack.is_compiled)
     return own == wanted and case.routing in ("none", stack.routing)
 
 
 def stacks(calibration: Calibration) -> list[Stack]:
-    """Every stack that a reading is of, in the order of the file."""
+    """The stacks of all readings, in the order of the file."""
     found = {
         Stack(
             built_by=r.case.built_by,
@@ -188,7 +188,7 @@ def _dot(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _dimensions(layer: LayerSpec, case: Case) -> dict[str, int]:
-    """What efficiency hangs on. Kinds with other dimensions are not near each other at any size."""
+    """The dimensions that efficiency depends on. Layers with different dimensions are never near each other."""
     attention, ffn, setup = layer.attention, layer.ffn, case.setup
     result = {
         "hidden_size": case.config.spec.hidden_size,

@@ -1,8 +1,8 @@
-"""What a case executes, in the few quantities that its seconds are explained by.
+"""What a case executes, in the few quantities that explain its seconds.
 
-Products are counted as executed: with recomputation, and causal attention as a fused kernel skips it. Bytes
-are those of the memory schedule, which is proven against torch: each tensor that is allocated is written
-once and read once, at the least; what is done in place, or read again, is left to the fitted coefficient.
+Products are counted as executed: with recomputation, and without the pairs that a fused causal kernel skips.
+Bytes are those of the memory schedule, which is proven against torch: each allocated tensor is written once
+and read once, at the least. Operations in place and repeated reads are left to the fitted coefficient.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from analytic.performance.calibration import Case
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """Attributes:
-    matmul_flops: executed, of projections, router and head. expert_flops: of routed experts, likewise.
-    attention_flops: QK^T and PV, executed. moved_bytes: written and read. layer_passes: forward is one,
-        backward two, recomputation one more, for each layer.
+    matmul_flops: executed FLOPs of projections, router and head. expert_flops: those of routed experts.
+    attention_flops: those of QK^T and PV. moved_bytes: written and read. layer_passes: for each layer,
+        forward is one, backward two, recomputation one more.
     """
 
     matmul_flops: float = 0
@@ -51,7 +51,7 @@ TERMS = tuple(Work.__dataclass_fields__)
 
 
 def work_of(case: Case, optimizer_share: float = 1) -> Work | NotPredicted:
-    """What a case executes, with a share of the optimizer's step; or why that cannot be told: no memory schedule."""
+    """What a case executes, with a share of the optimizer's step; NotPredicted where there is no memory schedule."""
     schedule = schedule_of(case.config, case.setup)
     if isinstance(schedule, NotPredicted):
         return schedule
@@ -84,7 +84,7 @@ def _layer(layer: LayerSpec, hidden_size: int, case: Case) -> Work:
 
 
 def _allocated(case: Case, implementation: Implementation) -> int:
-    """Bytes of every tensor that is allocated, in blocks of 512 as on CUDA: what a case assumes of that is no fact."""
+    """Bytes of every allocated tensor, in blocks of 512 whatever the case assumes: its file does not state that."""
     setup, spec = replace(case.setup, rounding_bytes=512, counts_kernel_bytes=False), case.config.spec
     if case.part == "step":
         return allocated_bytes(spec, implementation, setup)

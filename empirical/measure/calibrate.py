@@ -1,4 +1,4 @@
-"""Timing cases: a calibration that is whole on disk after every one of them."""
+"""Time cases into a calibration, whose file is complete after every case."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from empirical.measure.throughput import MATMUL_SIZES, copy_ceiling, matmul_ceil
 
 
 def begin(path: Path, machine: Machine, *, is_resumed: bool) -> Calibration:
-    """An empty calibration, or the one to go on with.
+    """An empty calibration, or the one on disk to continue.
 
     Raises:
-        FileError: a file that is there already, or to be resumed on another device or other versions.
+        FileError: the file exists already, or is to be continued on another device or with other versions.
     """
     is_there = path.exists()
     if is_there and not is_resumed:
-        raise FileError(f"{path}: already there: expected another --out, or --resume to go on with it")
+        raise FileError(f"{path}: already there: expected another --out, or --resume to continue it")
     if not is_there:  # a first run may have been interrupted before it wrote anything
         return Calibration(name=path.name, machine=machine, ceilings=(), readings=())
     found = load_calibration(path)
     if found.machine.device != machine.device:
         raise FileError(f"{path}: measured on {found.machine.device}, this is {machine.device}")
     if found.machine.versions != machine.versions:
-        raise FileError(f"{path}: measured with {_told(found.machine)}, this is {_told(machine)}")
+        raise FileError(f"{path}: measured with {_versions(found.machine)}, this is {_versions(machine)}")
     return found
 
 
 def _if_it_runs(time: Callable[[], Ceiling]) -> list[Ceiling]:
-    """A ceiling; none, and a line on stderr, where memory does not suffice or the device has no such product."""
+    """A ceiling; or none and a line on stderr, where memory does not suffice or the device has no such product."""
     try:
         return [time()]
-    except Exception as failure:  # whatever a library refuses on this device, the cases go on
+    except Exception as failure:  # whatever a library refuses on this device, the cases continue
         print(f"a ceiling of the device: {why(failure)}", file=sys.stderr, flush=True)
         return []
 
 
-def _told(machine: Machine) -> str:
+def _versions(machine: Machine) -> str:
     return ", ".join(f"{name} {version}" for name, version in machine.versions.items())
 
 
 def calibrate(path: Path, begun: Calibration, cases: Iterable[Case], device: torch.device) -> Iterator[Calibration]:
-    """Time what is not timed yet, ceilings first; yields what the file, whole each time, has come to hold."""
+    """Time what is not timed yet, ceilings first; yields the calibration each time its file was written."""
     todo, made = list(cases), begun
     for case in todo:  # what cannot be written is refused before it is timed
         with located(case.config.path):

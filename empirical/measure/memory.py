@@ -53,7 +53,7 @@ class MeasuredPeak:
 
     @property
     def unexplained_bytes(self) -> int | None:
-        """What is left; a cuBLAS workspace, if the device allocates one for each product, is part of it."""
+        """Neither predicted nor known inside operators; a cuBLAS workspace, if one is allocated, is part of it."""
         if self.measured_bytes is None or self.predicted_bytes is None:
             return None
         return self.measured_bytes - self.predicted_bytes - self.inside_bytes
@@ -107,12 +107,12 @@ def _tried(measure: Callable[[], Iterable[MeasuredPeak]], none: MeasuredPeak) ->
     """The measured peaks, or `none` with the error."""
     try:
         return list(measure())
-    except Exception as error:  # whatever a library refuses, the next measurement goes on
+    except Exception as error:  # whatever a library refuses, the next measurement follows
         return [replace(none, error=why(error))]
 
 
 def why(error: Exception) -> str:
-    """An error as an answer, on one line."""
+    """An error as a result, on one line."""
     verdict = "does not fit" if is_out_of_memory(error) else "cannot run"
     return f"{verdict}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
@@ -193,7 +193,7 @@ def _kernel(config: ModelConfig, device: torch.device) -> AttentionKernel:
 
 
 def _available_bytes(device: torch.device) -> int:
-    """What a whole step may take; what torch holds of earlier measurements is handed back first, or counts as taken."""
+    """What a whole step may take. torch first returns what it caches of earlier measurements, or that would count."""
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()

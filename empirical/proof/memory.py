@@ -46,7 +46,7 @@ class Divergence:
 
     def __str__(self) -> str:
         sides = (("schedule", self.scheduled_only), ("tracker", self.tracked_only))
-        odd = [f"{side} alone {_told(change)}" for side, changes in sides for change in changes[:3]]
+        odd = [f"{side} alone {_described(change)}" for side, changes in sides for change in changes[:3]]
         return f"at {self.moment}: {'; '.join(odd)}"
 
 
@@ -91,7 +91,7 @@ def _unmatched(changes: list[Change], others: list[Change]) -> tuple[Change, ...
     return tuple(alone)
 
 
-def _told(change: Change) -> str:
+def _described(change: Change) -> str:
     name, size_bytes = change
     return f"{'allocates' if size_bytes > 0 else 'frees'} {name} ({abs(size_bytes)} bytes)"
 
