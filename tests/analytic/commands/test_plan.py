@@ -317,9 +317,9 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "setup from a folder": (("--setup", "."), "a directory"),
     "setup is a law": (("--setup", str(configs_dir() / "scaling_laws.toml")), "not JSON"),
     "setup is a config": (("--setup", str(configs_dir() / "llama_7b_config.json")), "missing training_gear"),
-    "setup and an MFU": (("--setup", SETUP, "--mfu", "0.4"), "--mfu: not with --setup, whose file states the rest"),
-    "setup and GPUs": (("--setup", SETUP, "--num-gpus", "8"), "--num-gpus: not with --setup, whose file states the rest"),
-    "setup and a law": (("--setup", SETUP, "--law", "besiroglu"), "--law: not with --setup, whose file states the rest"),
+    "setup and an MFU": (("--setup", SETUP, "--mfu", "0.4"), "--mfu: not with --setup, whose file"),
+    "setup and GPUs": (("--setup", SETUP, "--num-gpus", "8"), "--num-gpus: not with --setup, whose file"),
+    "setup and a law": (("--setup", SETUP, "--law", "besiroglu"), "--law: not with --setup, whose file"),
     "unknown flag": ((*BUDGET, "--gpos", "h100"), "unrecognized argument --gpos; did you mean --gpu"),
     "stray argument": ((*BUDGET, "h100"), "unrecognized argument h100"),
 }  # fmt: skip
