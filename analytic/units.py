@@ -74,8 +74,9 @@ def parse_length(text: str, *, most: int) -> int:
     stripped = text.strip()
     if stripped[-1:] in ("k", "K"):
         value = parse_number(stripped[:-1]) * 1024
-        if value.denominator == 1 and 1 <= value <= most:
-            return int(value)
+        if value.denominator != 1 or not 1 <= value <= most:
+            raise UsageError(f"{text!r}: expected a whole number from 1 to {most:,}")
+        return int(value)
     return parse_integer(text, most=most)
 
 
