@@ -21,7 +21,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analytic.api.models import Model, count, fits, load
+    from analytic.api.fitting import fits
+    from analytic.api.models import Model, count, load
     from analytic.api.plans import plan, plan_setup
     from analytic.api.result import Result
     from analytic.api.runs import compare, time
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Model", "Result", "__version__", "compare", "count", "fits", "load", "plan", "plan_setup", "time"]
 
 _MODULES = {
-    "analytic.api.models": ("Model", "count", "fits", "load"),
+    "analytic.api.fitting": ("fits",),
+    "analytic.api.models": ("Model", "count", "load"),
     "analytic.api.plans": ("plan", "plan_setup"),
     "analytic.api.result": ("Result",),
     "analytic.api.runs": ("compare", "time"),

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from analytic.api.amounts import Amount, gpus_of, integer, length, mfus_of, optional_integer, priced
+from analytic.api.amounts import Amount, gpus_of, integer, length, optional_integer
+from analytic.api.offers import mfus_of, priced
 from analytic.api.result import Result
 from analytic.defaults import DEFAULT_DTYPE, DEFAULT_LAW, DEFAULT_MFU, DEFAULT_SEQ_LEN, DEFAULT_VOCAB_SIZE
 from analytic.errors import UsageError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analytic.api.amounts import Amount, gpus_of, integer, length, mfus_of, priced
+from analytic.api.amounts import Amount, gpus_of, integer, length
 from analytic.api.models import Model, load
+from analytic.api.offers import mfus_of, priced
 from analytic.api.result import Result
 from analytic.defaults import DEFAULT_DTYPE
 from analytic.errors import UsageError
