@@ -78,7 +78,7 @@ def test_the_benchmark_shows_the_plan_that_the_committed_cpu_calibration_makes()
     made = load_calibration(configs_dir() / "calibrations" / "cpu.json")
     planned = machine_plan(made, 1, CPU_FAMILY, load_law(DEFAULT_LAW), load_hardware())
     printed = verify_text(Findings(calibration=made, planned=planned), load_hardware(), {}).splitlines()
-    (block,) = (b for b in blocks(ROOT / "docs" / "benchmarks" / "2026-11-22-cpu.md") if "a plan for this machine" in b)
+    (block,) = (b for b in blocks(ROOT / "docs" / "benchmarks" / "2026-11-24-cpu.md") if "a plan for this machine" in b)
     shown, _, against = block.partition("trained ")
     lines = [line for line in shown.split("...\n", 1)[1].splitlines() if line]
     assert len(lines) > 8
