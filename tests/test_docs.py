@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -99,6 +100,20 @@ def test_the_benchmark_shows_the_plan_that_the_committed_cpu_calibration_makes()
         plan, actual, difference = rows[name]
         expected = 100 * (_number(actual) / _number(plan) - 1)
         assert float(difference.rstrip("%")) == pytest.approx(expected, abs=0.01)
+
+
+def test_every_key_of_the_json_is_named_on_its_page() -> None:
+    """Every key of every golden file. Below `breakdown` keys are names of weights and modules; a twin is one rule."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / "json.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", text))))
+    keys = {
+        key.removesuffix("_float")
+        for path in (ROOT / "tests" / "golden").glob("*.json")
+        for line in json.loads(path.read_text())
+        for key in re.findall(r"\w+", re.sub(r"^breakdown\..*|: \w+$", "", line))
+    }
+    assert len(keys) > 150
+    assert sorted(keys - named) == []
 
 
 def _number(text: str) -> float:
