@@ -21,14 +21,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analytic.api import Model, Result, compare, count, fits, load, plan, plan_setup, time
+    from analytic.api.models import Model, count, fits, load
+    from analytic.api.plans import plan, plan_setup
+    from analytic.api.result import Result
+    from analytic.api.runs import compare, time
     from analytic.version import __version__
 
 __all__ = ["Model", "Result", "__version__", "compare", "count", "fits", "load", "plan", "plan_setup", "time"]
 
+_MODULES = {
+    "analytic.api.models": ("Model", "count", "fits", "load"),
+    "analytic.api.plans": ("plan", "plan_setup"),
+    "analytic.api.result": ("Result",),
+    "analytic.api.runs": ("compare", "time"),
+    "analytic.version": ("__version__",),
+}
+
 
 def __getattr__(name: str) -> Any:
     """Each public name on first use (PEP 562), so that importing a part of the package imports that part alone."""
-    if name not in __all__:
-        raise AttributeError(f"module 'analytic' has no attribute {name!r}")
-    return getattr(import_module("analytic.version" if name == "__version__" else "analytic.api"), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'analytic' has no attribute {name!r}")

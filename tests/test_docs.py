@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from analytic.defaults import DEFAULT_LAW
 from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 from analytic.performance.calibration_file import load_calibration
-from analytic.planning.assumptions import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
 from empirical.proof.findings import Findings

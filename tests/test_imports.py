@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Each line may import from the lines above it and from its own package; packages on one line not from each other.
 ORDER = (
-    ("analytic.errors", "analytic.limits", "analytic.version"),
+    ("analytic.errors", "analytic.defaults", "analytic.limits", "analytic.version"),
     ("analytic.units",),
     ("analytic.io", "analytic.model"),
     ("analytic.parallelism", "analytic.huggingface", "analytic.hardware", "analytic.scaling"),

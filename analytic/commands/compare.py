@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from analytic.api import compare
+from analytic.api.runs import compare
 from analytic.commands.options import Parser, add_flags, add_model, given, mfus, prices, refuse
 from analytic.commands.verb import document_verb
 from analytic.hardware.table import load_hardware

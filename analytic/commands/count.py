@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from analytic.api import count
+from analytic.api.models import count
 from analytic.commands.options import Parser, add_flags, add_model, given
 from analytic.commands.verb import document_verb
 from analytic.report.document import Document

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from analytic.api import fits
+from analytic.api.models import fits
 from analytic.commands.options import Parser, add_flags, add_model, given, refuse
 from analytic.commands.pictures import kind_of, needs_matplotlib
 from analytic.commands.verb import document_verb

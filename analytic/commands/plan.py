@@ -6,16 +6,16 @@ from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 
-from analytic.api import DEFAULT_FAMILY, Result, plan, plan_setup
+from analytic.api.plans import DEFAULT_FAMILY, plan, plan_setup
+from analytic.api.result import Result
 from analytic.commands.options import Parser, add_flags, given, mfus, prices, refuse
 from analytic.commands.pictures import kind_of, needs_matplotlib
 from analytic.commands.verb import document_verb
+from analytic.defaults import DEFAULT_DTYPE, DEFAULT_LAW
 from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import json_bytes, write_files
-from analytic.planning.assumptions import DEFAULT_LAW
 from analytic.planning.forward import Plan
-from analytic.planning.market import DEFAULT_DTYPE
 from analytic.report.document import Document
 from analytic.scaling.laws import MANY_EPOCHS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from analytic.api import time
+from analytic.api.runs import time
 from analytic.commands.options import Parser, add_flags, add_model, given, mfus, refuse
 from analytic.commands.verb import document_verb
 from analytic.hardware.table import load_hardware

@@ -11,8 +11,6 @@ from analytic.limits import MAX_DIMENSION
 from analytic.memory.schedule import MemorySchedule
 from analytic.model.checkpointing import Checkpointing
 
-RESERVE_BYTES = 2 * 10**9  # assumed: what the CUDA context, workspaces and fragmentation take
-
 
 @dataclass(frozen=True, slots=True)
 class Fit:

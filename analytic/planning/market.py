@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from analytic.defaults import DEFAULT_DTYPE
 from analytic.errors import UsageError
 from analytic.hardware.gpus import Gpu
 from analytic.hardware.prices import Price, given_price
@@ -16,8 +17,6 @@ from analytic.performance.published import load_published
 from analytic.performance.throughput import Flat, Stated, Throughput, Timed
 from analytic.planning.budget import Budget, gpu_hours_of
 from analytic.units import SECONDS_PER_HOUR, exact
-
-DEFAULT_DTYPE = "bf16"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from analytic.defaults import RESERVE_BYTES
 from analytic.huggingface.config import ModelConfig
-from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.schedule import MemorySchedule, schedule_of
 from analytic.model.training import TrainingState, planned_setup

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from analytic.defaults import DEFAULT_MFU, RESERVE_BYTES
 from analytic.errors import UsageError
 from analytic.hardware.gpus import Gpu, GpuMemory
 from analytic.hardware.table import Hardware
-from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.schedule import schedule_of
 from analytic.model.training import Precision, fused_kernel
@@ -23,7 +23,6 @@ from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated, Shape
 from analytic.performance.regression import Stack
 from analytic.planning.architectures import Family
-from analytic.planning.assumptions import DEFAULT_MFU
 from analytic.planning.budget import MachineTime
 from analytic.planning.forward import Plan, make_plan
 from analytic.planning.market import single, with_calibration

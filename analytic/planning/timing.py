@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from analytic.defaults import DEFAULT_MFU, MFU_RANGE
 from analytic.errors import UsageError
 from analytic.hardware.gpus import Gpu
 from analytic.hardware.prices import Price
@@ -20,11 +21,8 @@ from analytic.model.flops import AttentionConvention, training_flops
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.published import PublishedRun, load_published, nearest
-from analytic.planning.assumptions import DEFAULT_MFU
 from analytic.planning.placement import Placement, place
 from analytic.units import SECONDS_PER_HOUR, exact
-
-MFU_RANGE = (0.3, 0.5)  # assumed: what tuned runs of dense models publish lies mostly within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

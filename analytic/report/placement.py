@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analytic.memory.capacity import RESERVE_BYTES
+from analytic.defaults import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.planning.placement import Placement
 from analytic.report.document import Figure, Item, Json, fact

@@ -12,9 +12,9 @@ from analytic.performance.mfu import Mfu, without_communication
 from analytic.planning.assumptions import BAND_NATS, MOE_APPROXIMATION
 from analytic.planning.budget import Dollars
 from analytic.planning.forward import Plan
-from analytic.planning.market import Market, Option
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Note, Section, Table, fact, facts
 from analytic.report.law import law_items
+from analytic.report.market import doubt, market_items, skipped_items
 from analytic.report.placement import placement_items, verdict
 from analytic.report.units import compact, days_text, flops_text, gpus_text, params_text, percent, si, usd_text
 from analytic.scaling.laws import ScalingLaw
@@ -37,7 +37,7 @@ def plan_document(plan: Plan, flat: Plan | None = None) -> Document:
             Section("", list(_flat(plan, flat))),
             Section("", list(_sensitivity(plan))),
             Section("", list(_law(plan))),
-            Section("", list(_skipped(plan))),
+            Section("", list(skipped_items(plan.skipped))),
         ),
         warnings=plan.warnings,
     )
@@ -137,50 +137,6 @@ def _machine_line(plan: Plan) -> str:
     return f"{hours}, {usd_text(schedule.usd)} at {option.price.usd_per_gpu_hour:.2f} USD/h ({option.price.origin})"
 
 
-def market_items(market: Market) -> Iterator[Item]:
-    """Every GPU that was compared, the best first, and those that were not."""
-    columns = (
-        Column("gpu", "GPU", is_left=True),
-        Column("name", ""),
-        Column("price_source", "price, from", is_left=True),
-        Column("mfu", ""),
-        Column("", "MFU, from", is_left=True),
-        Column("usd_per_gpu_hour", "USD/h"),
-        Column("dtype", ""),
-        Column("peak_flops_per_s", "dense TFLOP/s"),
-        Column("peak_source", ""),
-        Column("", "MFU"),
-        Column("flops_per_usd", "EFLOP per USD"),
-    )
-    yield Table("options", columns, [_option(option) for option in market.options])
-    yield fact(
-        "not_compared",
-        [{"gpu": r.gpu.key, "name": r.gpu.name, "rejected": r.reason} for r in market.rejected],
-    )
-    for o in market.options:
-        if o.mfu.brief != o.mfu.origin:
-            yield Note(f"MFU of {o.gpu.key}: {o.mfu.origin}")
-    if market.rejected:
-        yield Note(f"not compared: {', '.join(f'{r.gpu.key} ({r.reason})' for r in market.rejected)}")
-
-
-def _option(o: Option) -> list[Cell]:
-    per_usd = o.flops_per_usd
-    return [
-        Cell(o.gpu.key, o.gpu.key),
-        Cell(o.gpu.name, ""),
-        Cell(*((None, "-") if o.price is None else (o.price.origin, o.price.origin))),
-        Cell({"value": o.mfu.value, "source": o.mfu.origin}, ""),
-        Cell(None, o.mfu.brief),
-        Cell(*((None, "-") if o.price is None else (o.price.usd_per_gpu_hour, f"{o.price.usd_per_gpu_hour:.2f}"))),
-        Cell(o.dtype, ""),
-        Cell(o.gpu.peak(o.dtype), f"{o.gpu.peak(o.dtype) / 1e12:,.1f} {o.dtype}"),
-        Cell(o.gpu.source, ""),
-        Cell(None, percent(o.mfu.value)),
-        Cell(*((None, "-") if per_usd is None else (float(per_usd), f"{float(per_usd) / 1e18:.4f}"))),
-    ]
-
-
 def _spending(plan: Plan) -> Iterator[Item]:
     option, schedule, request = plan.option, plan.schedule, plan.request
     yield fact("gpu", option.gpu.key)
@@ -188,7 +144,7 @@ def _spending(plan: Plan) -> Iterator[Item]:
     compute = round(plan.compute_flops)
     yield Figure("compute_flops", "compute, C", compute, f"{flops_text(compute)} ({si(plan.compute_flops)})")
     yield fact("used_flops", plan.used_flops)
-    peak = f"published, dense {option.dtype} ({option.gpu.source}){_doubt(option, 'dense_tflops', option.dtype)}"
+    peak = f"published, dense {option.dtype} ({option.gpu.source}){doubt(option, 'dense_tflops', option.dtype)}"
     yield Figure("", "  peak", None, peak)
     mfu = f"{percent(option.mfu.value)} {option.mfu.origin}"
     yield Figure("mfu", "  MFU", mfu_object(option.mfu, schedule.num_gpus), mfu)
@@ -201,7 +157,7 @@ def _spending(plan: Plan) -> Iterator[Item]:
     yield fact("num_gpus", schedule.num_gpus)
     yield Figure("days", "time", None if schedule.days is None else float(schedule.days), _time(plan))
     kwh = None if schedule.energy_kwh is None else float(schedule.energy_kwh)
-    assumed = f"kWh, assumed: every board at its TDP{_doubt(option, 'tdp_watts')}"
+    assumed = f"kWh, assumed: every board at its TDP{doubt(option, 'tdp_watts')}"
     yield Figure("energy_kwh", "energy of the boards", kwh, "TDP unknown" if kwh is None else f"{kwh:,.0f} {assumed}")
 
 
@@ -223,11 +179,6 @@ def _spent(plan: Plan, bound: str) -> Figure:
 def _if(condition: object, label: str) -> str:
     """A label that only machines see where there is nothing to say."""
     return label if condition else ""
-
-
-def _doubt(option: Option, *path: str) -> str:
-    """A mark on a figure for which no datasheet was read."""
-    return ", unverified" if ".".join(path) in option.gpu.unverified else ""
 
 
 def _time(plan: Plan) -> str:
@@ -353,10 +304,3 @@ def _law(plan: Plan) -> Iterator[Item]:
         yield Figure("", "  approximation", None, MOE_APPROXIMATION)
     elif plan.request.law.n_means != "total":
         yield Figure("", "  N for this law", None, f"{plan.outcome.candidate.params:,}")
-
-
-def _skipped(plan: Plan) -> Iterator[Item]:
-    """GPUs that give more for a dollar and cannot run the plan."""
-    yield fact("skipped", [{"gpu": each.option.gpu.key, "reason": each.reason} for each in plan.skipped])
-    for each in plan.skipped:
-        yield Note(f"passed over: {each.option.gpu.key}, {each.reason}")

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from analytic.commands.options import Parser, add_flags, refuse
 from analytic.commands.verb import Verb
+from analytic.defaults import DEFAULT_LAW
 from analytic.errors import PlannerError, UsageError
 from analytic.hardware.table import load_hardware
 from analytic.huggingface.config import load
 from analytic.huggingface.shipped import find_model
 from analytic.io.files import model_config_paths
 from analytic.performance.calibration import Calibration, Case
-from analytic.planning.assumptions import DEFAULT_LAW
 from analytic.planning.counts import Workload
 from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from analytic.defaults import RESERVE_BYTES
 from analytic.huggingface.config import ModelConfig, load, parse
 from analytic.io.files import configs_dir
 from analytic.io.keys import Keys
-from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.schedule import schedule_of
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analytic.api import count
+from analytic.api.models import count
 from analytic.errors import UsageError
 from analytic.exercise.model_cost import LayerForward, layer_forward
 from analytic.io.files import configs_dir

@@ -12,15 +12,11 @@ from hypothesis import strategies as st
 
 from analytic.errors import PlannerError
 from analytic.exercise.budget import (
-    backward_analysis,
-    exercise_market,
     get_optimal_N_D_from_cost,
-    training_budget_text,
 )
 from analytic.hardware.prices import Price, given_price
 from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
-from analytic.io.files import configs_dir
 from analytic.performance.mfu import Assumed, Measured, Mfu, Published, without_communication
 from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
@@ -29,7 +25,7 @@ from analytic.planning.budget import DataLimit, Dollars, MachineTime, compute_fr
 from analytic.planning.forward import Plan, make_plan
 from analytic.planning.market import Market, compare, compute_of, single
 from analytic.planning.request import Request
-from analytic.scaling.law_file import load_law, load_laws
+from analytic.scaling.law_file import load_laws
 from analytic.units import exact
 
 HARDWARE = load_hardware()
@@ -56,31 +52,6 @@ def plan_of(budget: float, *, law: str = "besiroglu", data: DataLimit | None = N
 
 budgets = st.floats(1e3, 1e9).map(lambda usd: round(usd, 2))
 law_names = st.sampled_from(sorted(LAWS))
-
-
-def test_the_exercise() -> None:
-    params, tokens, compute, gpu = get_optimal_N_D_from_cost(5e6)
-    assert (params, tokens, compute, gpu) == (47_476_210_890, 1_971_513_695_914, 5.616e23, "A100")
-    assert load_law("exercise").loss(params, tokens) == pytest.approx(1.8969638019, abs=5e-11)
-
-
-def test_the_exercise_for_people() -> None:
-    text = training_budget_text(5e6)
-    for expected in ("A100", "5.616e+23", "47,476,210,890", "1,971,513,695,914", "1.8969638019", "assumed"):
-        assert expected in text
-    text = backward_analysis(configs_dir() / "backward_scaling_config.json")
-    for expected in ("6,885,871,616", "213,100,828,941", "221,328,318,767", "2.150063", "4.597% low"):
-        assert expected in text
-
-
-def test_the_exercise_ranks_its_three_gpus() -> None:
-    ranked = [(option.gpu.key, option.flops_per_usd) for option in exercise_market().options]
-    # TFLOP/s x 40% x 3600 s / (USD/h)
-    assert ranked == [
-        ("a100", Fraction(312 * 10**12 * 1440, 4)),
-        ("t4", Fraction(65 * 10**12 * 1440)),
-        ("v100", Fraction(125 * 10**12 * 1440 * 2, 5)),
-    ]
 
 
 @pytest.mark.parametrize("budget", [0, -1, float("nan"), float("inf"), 1e16])

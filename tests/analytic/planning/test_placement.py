@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analytic.defaults import RESERVE_BYTES
 from analytic.huggingface.config import ModelConfig, load
 from analytic.io.files import configs_dir
-from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.model.params import parameter_counts
 from analytic.planning.placement import MICRO_BATCHES, Need, Placement, place

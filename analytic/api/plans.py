@@ -1,0 +1,130 @@
+"""Which model to train: from dollars, from a machine, or with a model that is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from analytic.api.amounts import Amount, gpus_of, integer, length, mfus_of, optional_integer, priced
+from analytic.api.result import Result
+from analytic.defaults import DEFAULT_DTYPE, DEFAULT_LAW, DEFAULT_MFU, DEFAULT_SEQ_LEN, DEFAULT_VOCAB_SIZE
+from analytic.errors import UsageError
+from analytic.hardware.prices import given_price
+from analytic.hardware.table import Hardware, load_hardware
+from analytic.limits import MAX_DIMENSION, MOST_GPUS, MOST_TOKENS
+from analytic.model.flops import AttentionConvention
+from analytic.performance.calibration_file import load_calibration
+from analytic.performance.mfu import Assumed, Mfu
+from analytic.performance.predict import Calibrated
+from analytic.planning.architectures import Family, Kind
+from analytic.planning.backward import BackwardPlan, plan_backward
+from analytic.planning.backward_file import load_setup
+from analytic.planning.budget import Budget, DataLimit, Dollars, MachineTime
+from analytic.planning.forward import Plan, make_plan
+from analytic.planning.market import Market, single, with_calibration
+from analytic.planning.market import compare as compare_gpus
+from analytic.planning.request import Request
+from analytic.report.backward import backward_document
+from analytic.report.plan import plan_document
+from analytic.scaling.law_file import load_law, load_laws
+from analytic.units import GpuCount, parse_hours, parse_number
+
+DEFAULT_FAMILY = Family(kind="dense", vocab_size=DEFAULT_VOCAB_SIZE, seq_len=DEFAULT_SEQ_LEN)
+
+
+def plan(
+    *,
+    budget: Amount | float | None = None,
+    gpus: str | GpuCount | None = None,
+    hours: float | str | None = None,
+    gpu: Sequence[str] | Mapping[str, float | None] = (),
+    mfu: float | Mapping[str | None, float] | None = None,
+    law: str = DEFAULT_LAW,
+    kind: Kind = DEFAULT_FAMILY.kind,
+    vocab_size: Amount = DEFAULT_FAMILY.vocab_size,
+    seq_len: Amount = DEFAULT_FAMILY.seq_len,
+    attention: AttentionConvention = DEFAULT_FAMILY.convention,
+    dtype: str = DEFAULT_DTYPE,
+    days: float | None = None,
+    num_gpus: Amount | None = None,
+    dataset_tokens: Amount | None = None,
+    max_epochs: float | None = None,
+    calibration: str | Path | None = None,
+    micro_batch: Amount | None = None,
+    assumed: Sequence[str] = (),
+) -> Result[Plan]:
+    """Which model to train, on how many tokens: from dollars (`budget`) or a machine's time (`gpus` and `hours`).
+
+    Args:
+        hours: of the machine; text may have a unit, such as `3w`.
+        gpu: the GPUs that a budget may rent, with prices per hour; default: all with a price.
+        calibration: a file of `foretrain calibrate`, for an MFU by shape. assumed: defaults to name in the document.
+
+    >>> plan(budget="200k", gpu={"h100": 2.5})["gpu"]
+    'h100-sxm'
+    """
+    if micro_batch is not None and calibration is None:
+        raise UsageError("micro_batch: only with a calibration, whose MFU depends on it")
+    hardware = load_hardware()
+    spent, market = _budget_and_market(budget, gpus, hours, gpu, mfus_of(mfu, hardware), dtype, hardware)
+    request = Request(
+        budget=spent,
+        market=market,
+        law=load_law(law),
+        family=Family(
+            kind=kind,
+            vocab_size=integer(vocab_size, MAX_DIMENSION),
+            seq_len=length(seq_len) or DEFAULT_FAMILY.seq_len,
+            convention=attention,
+        ),
+        data=DataLimit(dataset_tokens=optional_integer(dataset_tokens, MOST_TOKENS), max_epochs=max_epochs),
+        num_gpus=optional_integer(num_gpus, MOST_GPUS),
+        days=days,
+        assumed=tuple(assumed),
+        micro_batch=optional_integer(micro_batch, MAX_DIMENSION) or 1,
+    )
+    laws = load_laws() | {request.law.name: request.law}
+    flat: Plan | None = None
+    if calibration is not None:
+        calibrated = Calibrated(load_calibration(Path(calibration)))
+        flat = make_plan(request, ())
+        request = replace(request, market=with_calibration(request.market, calibrated, hardware))
+    made = make_plan(request, laws.values(), today=date.today())
+    return Result(made, plan_document(made, flat))
+
+
+def plan_setup(path: str | Path) -> Result[BackwardPlan]:
+    """What the machine and the architecture of a backward file reach: tokens, loss, epochs."""
+    made = plan_backward(load_setup(Path(path), load_hardware()), load_laws().values())
+    return Result(made, backward_document(made))
+
+
+def _budget_and_market(
+    budget: Amount | float | None,
+    gpus: str | GpuCount | None,
+    hours: float | str | None,
+    gpu: Sequence[str] | Mapping[str, float | None],
+    mfus: dict[str | None, Mfu],
+    dtype: str,
+    hardware: Hardware,
+) -> tuple[Budget, Market]:
+    """Dollars and the GPUs they may rent, or a machine's time and that machine."""
+    general = mfus.get(None, Assumed(value=DEFAULT_MFU, by="default"))
+    if gpus is None:
+        if budget is None or hours is not None:
+            raise UsageError("expected a budget, or gpus and hours")
+        asked = {hardware.find(name).key: usd for name, usd in priced(gpu)}
+        by_gpu = {key: mfu for key, mfu in mfus.items() if key is not None}
+        if asked and (stray := by_gpu.keys() - asked.keys()):
+            raise UsageError(f"mfu of {', '.join(sorted(stray))}: not among the GPUs compared")
+        market = compare_gpus(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=asked, dtype=dtype)
+        return Dollars(float(parse_number(str(budget)))), market
+    if budget is not None or hours is None or gpu:
+        raise UsageError("expected gpus and hours, without a budget and without GPUs to compare")
+    machine = gpus_of(gpus)
+    found, usd = hardware.find(machine.name), machine.usd_per_gpu_hour
+    price = hardware.prices.get(found.key) if usd is None else given_price(usd)
+    time_of = MachineTime(machine.count, parse_hours(hours) if isinstance(hours, str) else hours)
+    return time_of, single(found, dtype, mfus.get(found.key, general), price)

@@ -1,0 +1,11 @@
+"""What is assumed where the user says nothing; every answer that uses one of these says so."""
+
+from __future__ import annotations
+
+DEFAULT_MFU = 0.4
+MFU_RANGE = (0.3, 0.5)  # what tuned runs of dense models publish lies mostly within
+RESERVE_BYTES = 2 * 10**9  # of a GPU's memory, for the CUDA context, workspaces and fragmentation
+DEFAULT_DTYPE = "bf16"
+DEFAULT_LAW = "besiroglu"
+DEFAULT_VOCAB_SIZE = 32_000
+DEFAULT_SEQ_LEN = 4096
