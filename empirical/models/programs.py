@@ -151,7 +151,7 @@ class LayerProgram:
 
     @classmethod
     def build_ours(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
-        """Our own layer of that kind, which makes its rotary tables itself; to be shown beside the real one."""
+        """Our own layer of that kind, which makes its rotary tables itself; to be shown next to the real one."""
         attention: AttentionImplementation = "eager" if setup.attention_kernel == "eager" else "sdpa"
         dtype = DTYPES[setup.precision]
         layer = our_layer(config, run, attention=attention, device="meta", dtype=dtype).train()
