@@ -32,7 +32,7 @@ LEFT_OUT = "..."
 
 
 def blocks(path: Path) -> list[str]:
-    """What stands in each fenced block of a document."""
+    """The text of each fenced block of a document."""
     return re.findall(r"^```[a-z]*\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
