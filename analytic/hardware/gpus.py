@@ -19,6 +19,7 @@ _GPU_OPTIONAL = (
     "memory_gib_seen",
     "memory_source",
     "driver_mib",
+    "link_gb_s",
 )
 _MOST_GIB = 10**6
 
@@ -51,6 +52,7 @@ class Gpu:
         key: its name on the command line and in files.
         peak_flops_per_s: dense, by dtype; an absent dtype is one that the GPU lacks.
         memory: its capacity, and where that is known from.
+        link_bytes_per_s: each way between the GPUs of a node; None where they are joined by PCIe alone, or in pairs.
         unverified: fields for which no datasheet was read; `memory_gib` where no reading of it is known.
     """
 
@@ -61,6 +63,7 @@ class Gpu:
     peak_flops_per_s: Mapping[str, int]
     memory: GpuMemory
     bandwidth_bytes_per_s: int
+    link_bytes_per_s: int | None
     tdp_watts: int | None
     source: str
     unverified: tuple[str, ...]
@@ -97,6 +100,7 @@ def read_gpu(key: str, entry: Keys) -> Gpu:
         peak_flops_per_s={dtype: round(peaks.number(dtype, most=1e9) * 1e12) for dtype in peaks.config},
         memory=memory,
         bandwidth_bytes_per_s=entry.integer("bandwidth_gb_s") * 10**9,
+        link_bytes_per_s=entry.integer("link_gb_s") * 10**9 if "link_gb_s" in entry.config else None,
         tdp_watts=entry.integer("tdp_watts"),
         source=entry.text("source"),
         unverified=_names(entry, "unverified") + (("memory_gib",) if memory.seen_bytes is None else ()),

@@ -16,7 +16,7 @@ from analytic.planning.architectures import count_params
 from analytic.planning.assumptions import LAW_MEASURE, WORSE
 from analytic.planning.backward_file import Setup
 from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
-from analytic.planning.guards import law_warnings, machine_warnings, placement_warnings
+from analytic.planning.guards import law_warnings, link_warnings, machine_warnings, placement_warnings
 from analytic.planning.placement import Placement, place
 from analytic.scaling.laws import OutOfRange, ScalingLaw
 from analytic.units import exact
@@ -78,6 +78,7 @@ class BackwardPlan:
             *(ended if self.dataset_limited else ()),
             *law_warnings(setup.law, self.law_params, self.tokens, self.epochs, self.extrapolations),
             *machine_warnings(setup.price, setup.mfu, setup.dtype, today),
+            *(link_warnings(setup.gpu, setup.mfu, self.placement) if setup.gpu else ()),
             *placement_warnings(self.placement, self.tokens, setup.seq_len),
         )
 

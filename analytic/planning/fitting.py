@@ -13,7 +13,7 @@ from analytic.memory.schedule import schedule_of
 from analytic.memory.static import least_states
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
-from analytic.planning.placement import Placement, place
+from analytic.planning.placement import Placement, place_setup
 
 CHOICES: tuple[Checkpointing, ...] = ("none", "full")
 
@@ -38,7 +38,7 @@ class Fitting:
 
     Attributes:
         gpu: a name, or the memory itself. recompute: what was asked for; None is the least that fits.
-        one: for one GPU. placement: by ideal sharding, with every layer recomputed.
+        one: for one GPU. placement: by ideal sharding, with that recomputed, or else the least that fits.
         least_states: bytes of parameters, gradients and optimizer states.
     """
 
@@ -68,6 +68,8 @@ class Fitting:
         """What is recomputed: as asked, or nothing where that fits, or else every layer."""
         if self.recompute is not None:
             return self.recompute
+        if self.one is None and isinstance(self.placement, Placement):
+            return self.placement.recompute
         if isinstance(self.one, OneGpu) and self.one.peaks["none"].total_bytes <= self.available_bytes:
             return "none"
         return "full"
@@ -106,16 +108,34 @@ def fit_on(
         reserve_bytes=reserve_bytes,
         recompute=recompute,
         one=_one(config, setup, memory_bytes, reserve_bytes) if num_gpus == 1 else None,
-        placement=place(
-            config,
-            seq_len=setup.seq_len,
-            dtype=setup.precision,
-            memory_bytes=memory_bytes,
-            num_gpus=num_gpus,
-            micro_batch=setup.micro_batch,
-        ),
+        placement=_sharded(config, setup, num_gpus, memory_bytes, reserve_bytes, recompute),
         least_states=sum(least_states(config.spec, setup).values()),
     )
+
+
+def _sharded(
+    config: ModelConfig,
+    setup: TrainingSetup,
+    num_gpus: int,
+    memory_bytes: int,
+    reserve_bytes: int,
+    recompute: Checkpointing | None,
+) -> Placement | NotPredicted:
+    """With what was asked for recomputed; or else nothing where that fits, and every layer where it does not."""
+
+    def placed(checkpointing: Checkpointing) -> Placement | NotPredicted:
+        return place_setup(
+            config,
+            replace(setup, checkpointing=checkpointing),
+            memory_bytes=memory_bytes,
+            num_gpus=num_gpus,
+            reserve_bytes=reserve_bytes,
+        )
+
+    if recompute is not None:
+        return placed(recompute)
+    without = placed("none")
+    return without if isinstance(without, Placement) and without.fits else placed("full")
 
 
 def _one(config: ModelConfig, setup: TrainingSetup, memory_bytes: int, reserve_bytes: int) -> OneGpu | NotPredicted:

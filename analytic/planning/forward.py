@@ -17,7 +17,14 @@ from analytic.model.spec import ModelSpec
 from analytic.planning.architectures import Family
 from analytic.planning.assumptions import BAND_NATS, TOLERANCE, WORSE
 from analytic.planning.budget import Dollars, gpu_hours_of, tokens_from_compute
-from analytic.planning.guards import cannot_run, law_warnings, machine_warnings, placement_warnings
+from analytic.planning.guards import (
+    cannot_run,
+    lacks_link,
+    law_warnings,
+    link_warnings,
+    machine_warnings,
+    placement_warnings,
+)
 from analytic.planning.losses import Objective, Outcome, objective
 from analytic.planning.market import Market, Option, compute_of, flat_option
 from analytic.planning.placement import Placement, place
@@ -66,7 +73,7 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A GPU that gives more FLOPs for a dollar than the plan's, and cannot run the plan that it would be."""
+    """A GPU that gives more FLOPs for a dollar than the plan's, and cannot run the plan that it would be, or hardly."""
 
     option: Option
     reason: str
@@ -147,7 +154,7 @@ def make_plan(
 ) -> Plan:
     """Spend a budget on the GPU of the market that gives the most for a dollar, of those that can run the plan.
 
-    Where none can, the plan is for the first and a warning says why it cannot run.
+    Where none can, the plan is for the first, and a warning says what is wrong with it.
 
     Args:
         laws: those to show the spread of.
@@ -177,7 +184,7 @@ def make_plan(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tried:
-    """What was found for a GPU, on how many of them; `reason` says why they cannot run it, if they cannot."""
+    """What was found for a GPU, on how many of them; `reason` says why another is to be tried, if one is."""
 
     found: Found
     schedule: Schedule
@@ -199,7 +206,7 @@ def _placed(request: Request, found: Found) -> _Tried:
         most_sequences=max(1, outcome.tokens // seq_len),
         memory=found.memory,
     )
-    reason = cannot_run(placement, outcome.tokens, seq_len)
+    reason = cannot_run(placement, outcome.tokens, seq_len) or lacks_link(option.gpu, option.mfu, placement)
     return _Tried(found=found, schedule=schedule, placement=placement, reason=reason)
 
 
@@ -226,6 +233,7 @@ def _plan(
     warnings = [
         *law_warnings(law, candidate.params, tokens, data.epochs(tokens), extrapolations),
         *machine_warnings(option.price, option.mfu, option.dtype, today),
+        *link_warnings(option.gpu, option.mfu, chosen.placement),
         *placement_warnings(chosen.placement, tokens, goal.family.seq_len),
     ]
     if is_limited:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, timedelta
 
+from analytic.hardware.gpus import Gpu
 from analytic.hardware.prices import Price
 from analytic.memory.implementation import NotPredicted
 from analytic.performance.mfu import Assumed, Mfu
@@ -19,11 +20,17 @@ def law_warnings(
     """Where a law is used beyond what it is evidence for; `params` as the law counts them."""
     if tokens < LEAST_TOKENS_PER_PARAM * params:
         yield f"{tokens / params:.2f} tokens per parameter, below {LEAST_TOKENS_PER_PARAM}: outside of any scaling law"
-    for each in extrapolations:
-        fitted = f"{law.name} was fitted on {each.least:.3g} to {each.most:.3g}"
-        yield f"{each.quantity} = {each.value:.3g}: {fitted}"
+    if extrapolations:
+        beyond = "; ".join(f"{each.quantity} {each.value:.3g}, {_times(each)}" for each in extrapolations)
+        yield f"beyond what {law.name} was fitted on: {beyond}"
     if epochs is not None and epochs > MANY_EPOCHS:
         yield f"{epochs:.1f} epochs: beyond {MANY_EPOCHS} runs did worse than the law of repeated data says"
+
+
+def _times(outside: OutOfRange) -> str:
+    if outside.value > outside.most:
+        return f"{outside.value / outside.most:.3g} times the most"
+    return f"{outside.least / outside.value:.3g} times less than the least"
 
 
 def machine_warnings(price: Price | None, mfu: Mfu, dtype: str, today: date | None) -> Iterator[str]:
@@ -44,6 +51,19 @@ def placement_warnings(placement: Placement | NotPredicted, tokens: int, seq_len
         steps = tokens // (placement.num_gpus * placement.micro_batch * seq_len)
         if steps < LEAST_STEPS:
             yield f"{steps:,} optimizer steps at most on {placement.num_gpus:,} GPUs: expected {LEAST_STEPS:,} or more"
+
+
+def lacks_link(gpu: Gpu, mfu: Mfu, placement: Placement | NotPredicted) -> str | None:
+    """Why an assumed MFU is too much to expect of GPUs: the model takes several, and only PCIe joins them."""
+    if not isinstance(mfu, Assumed) or isinstance(placement, NotPredicted) or gpu.link_bytes_per_s is not None:
+        return None
+    least = placement.least_gpus
+    return None if least is None or least == 1 else f"the model takes {least:,} of them, joined by PCIe alone"
+
+
+def link_warnings(gpu: Gpu, mfu: Mfu, placement: Placement | NotPredicted) -> Iterator[str]:
+    if (reason := lacks_link(gpu, mfu, placement)) is not None:
+        yield f"an MFU of {mfu.value:.0%} is assumed, and {gpu.key} will hardly reach it: {reason}"
 
 
 def cannot_run(placement: Placement | NotPredicted, tokens: int, seq_len: int) -> str | None:

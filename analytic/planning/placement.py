@@ -1,9 +1,9 @@
 """Will it fit: a training step against the memory of one GPU, and of many that share it ideally.
 
 Ideal sharding, unmeasured: parameters, gradients and optimizer states shared evenly among the GPUs;
-the weights and gradients of one layer gathered while it runs; the activations of one micro-batch under
-full checkpointing on each. Communication buffers and uneven shards are not in it. Each GPU works on sequences
-of its own, so that there can be no more GPUs than micro-batches.
+the weights and gradients of one layer gathered while it runs; the activations of one micro-batch on each.
+Communication buffers and uneven shards are not in it. Each GPU works on sequences of its own, so that there can be no
+more GPUs than micro-batches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from analytic.defaults import RESERVE_BYTES
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.schedule import MemorySchedule, schedule_of
-from analytic.model.training import TrainingState, planned_setup
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.training import TrainingSetup, TrainingState, planned_setup
 from analytic.performance.measured_memory import MeasuredLayer, MeasuredMemory
 
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -54,6 +55,7 @@ class Placement:
 
     Attributes:
         state: what a parameter takes of `need.state`. micro_batch: sequences a GPU takes at a time in `need`.
+        recompute: what the backward pass recomputes. reserve_bytes: of `memory_bytes`, what is kept free.
         most_sequences: those of one optimizer step, or of the run, that the GPUs share; None where that is open.
         least_gpus: that hold it and all have a micro-batch; None where no number does.
         num_gpus: as planned, or else those that the memory takes. fits: whether so many hold it and all work.
@@ -64,7 +66,9 @@ class Placement:
     implementation: str
     state: TrainingState
     micro_batch: int
+    recompute: Checkpointing
     memory_bytes: int
+    reserve_bytes: int
     most_sequences: int | None
     need: Need
     least_gpus: int | None
@@ -90,20 +94,37 @@ def place(
     most_sequences: int | None = None,
     memory: MeasuredMemory | None = None,
 ) -> Placement | NotPredicted:
-    """Put a training step, as `planned_setup` trains, on GPUs.
+    """Put a training step, as `planned_setup` trains, on GPUs; see `place_setup`."""
+    if dtype not in ("bf16", "fp16"):
+        return NotPredicted(f"no memory schedule of training in {dtype}")
+    setup = planned_setup(config.spec, seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")
+    return place_setup(
+        config, setup, memory_bytes=memory_bytes, num_gpus=num_gpus, most_sequences=most_sequences, memory=memory
+    )
+
+
+def place_setup(
+    config: ModelConfig,
+    setup: TrainingSetup,
+    *,
+    memory_bytes: int,
+    num_gpus: int | None,
+    most_sequences: int | None = None,
+    memory: MeasuredMemory | None = None,
+    reserve_bytes: int = RESERVE_BYTES,
+) -> Placement | NotPredicted:
+    """Put a training step on GPUs.
 
     Args:
         most_sequences: sequences of the global batch, or of the whole run where no batch is fixed: more GPUs than
             these can feed with a micro-batch each do not fit. None leaves that open.
         memory: what was measured on such a GPU, in place of what is predicted of the same layer.
     """
-    if dtype not in ("bf16", "fp16"):
-        return NotPredicted(f"no memory schedule of training in {dtype}")
-    setup = planned_setup(config.spec, seq_len, micro_batch, "bf16" if dtype == "bf16" else "fp16")
+    micro_batch = setup.micro_batch
     schedule = schedule_of(config, setup)
     if isinstance(schedule, NotPredicted):
         return schedule
-    available = memory_bytes - RESERVE_BYTES
+    available = memory_bytes - reserve_bytes
     need, measured = _need(config, schedule, memory)
     least = need.least_gpus(available)
     chosen = num_gpus or least
@@ -120,7 +141,9 @@ def place(
         implementation=schedule.implementation.name,
         state=setup.state,
         micro_batch=micro_batch,
+        recompute=setup.checkpointing,
         memory_bytes=memory_bytes,
+        reserve_bytes=reserve_bytes,
         most_sequences=most_sequences,
         need=need,
         least_gpus=None if least is None or _exceeds(least, micro_batch, most_sequences) else least,

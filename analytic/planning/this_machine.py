@@ -140,6 +140,7 @@ def _gpu(calibration: Calibration, hardware: Hardware) -> tuple[Gpu, str]:
     if known is not None and PRECISION in known.peak_flops_per_s:
         return known, peak[1]
     own = Gpu(
+        link_bytes_per_s=None,
         key=machine.device,
         name=machine.device,
         aliases=(),

@@ -125,6 +125,11 @@ def time_on(
         if num_gpus > MOST_GPUS:
             raise UsageError(f"days = {days:g}: expected as many as {MOST_GPUS:,} {gpu.key} take at least")
     placement = place(
-        run.config, seq_len=run.seq_len, dtype=run.dtype, memory_bytes=gpu.memory_bytes, num_gpus=num_gpus
+        run.config,
+        seq_len=run.seq_len,
+        dtype=run.dtype,
+        memory_bytes=gpu.memory_bytes,
+        num_gpus=num_gpus,
+        most_sequences=max(1, run.tokens // run.seq_len),
     )
     return replace(timing, num_gpus=num_gpus, placement=placement)

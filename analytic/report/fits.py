@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analytic.defaults import RESERVE_BYTES
 from analytic.memory.tensors import Category
 from analytic.planning.fitting import Fitting, OneGpu
 from analytic.planning.placement import Placement
 from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact
 from analytic.report.memory import setup_object, setup_text
-from analytic.report.placement import IDEAL, layout_object, placement_items, unknown_yet, verdict
+from analytic.report.placement import IDEAL, layout_object, placement_items, reserve_text, unknown_yet, verdict
 from analytic.report.units import gib_text, gpus_text
 
 
@@ -23,14 +22,14 @@ def fits_document(found: Fitting) -> Document:
             Section("", list(_machine(found))),
             Section("", list(_memory(found))),
             Section("", list(_largest(found))),
-            Section("ideal sharding, every layer recomputed", list(placement_items(found.placement, "sharded"))),
+            Section("ideal sharding", list(placement_items(found.placement, "sharded"))),
         ),
     )
 
 
 def _answer(found: Fitting) -> list[Line]:
     setup, where = found.setup, f"{found.num_gpus:,} x {found.gpu}"
-    room = f"{gib_text(found.memory_bytes)} each, {gib_text(found.reserve_bytes)} of it kept free ({_reserved(found)})"
+    room = f"{gib_text(found.memory_bytes)} each, {reserve_text(found.reserve_bytes)}"
     lines = [Line(found.config.name, f"{_yes_or_no(found)} on {where}"), Line("memory", room)]
     missing = found.missing
     if isinstance(found.one, OneGpu):
@@ -56,19 +55,13 @@ def _yes_or_no(found: Fitting) -> str:
     return f"{'fits' if found.fits else 'does NOT fit'} with recompute {found.chosen}"
 
 
-def _reserved(found: Fitting) -> str:
-    return "assumed" if found.reserve_bytes == RESERVE_BYTES else "given"
-
-
 def _machine(found: Fitting) -> Iterator[Item]:
     setup = found.setup
     yield fact("model", found.config.name)
     yield Figure("gpu", "GPU", found.gpu, found.gpu)
     yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
     yield Figure("memory_bytes", "memory of one", found.memory_bytes, gib_text(found.memory_bytes))
-    yield Figure(
-        "reserve_bytes", "kept free", found.reserve_bytes, f"{gib_text(found.reserve_bytes)}, {_reserved(found)}"
-    )
+    yield Figure("reserve_bytes", "  reserve", found.reserve_bytes, reserve_text(found.reserve_bytes))
     yield Figure("", "state of training", None, str(setup.state))
     yield fact("setup", setup_object(setup))
     name = found.one.implementation if isinstance(found.one, OneGpu) else IDEAL

@@ -57,8 +57,6 @@ def _option(o: Option) -> list[Cell]:
 def skipped_items(skipped: Sequence[Skipped]) -> Iterator[Item]:
     """GPUs that give more for a dollar and cannot run the plan."""
     yield fact("skipped", [{"gpu": each.option.gpu.key, "reason": each.reason} for each in skipped])
-    for each in skipped:
-        yield Note(f"passed over: {each.option.gpu.key}, {each.reason}")
 
 
 def doubt(option: Option, *path: str) -> str:

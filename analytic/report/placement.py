@@ -22,7 +22,7 @@ def verdict(placement: Placement | NotPredicted) -> str:
     gpus, need = placement.num_gpus, placement.need
     if placement.has_idle_gpus:
         return f"does not fit {gpus_text(gpus)}{_idle(placement)}"
-    where = f"{gib_text(need.on_each(gpus))} on each of {gpus_text(gpus)}"
+    where = f"{gib_text(need.on_each(gpus))} on {'one GPU' if gpus == 1 else f'each of {gpus_text(gpus)}'}"
     if placement.fits:
         return f"fits by ideal sharding, unmeasured: {where}; micro-batch up to {placement.most_micro_batch}"
     return f"does not fit: {where}; at least {gpus_text(placement.least_gpus)}"
@@ -31,6 +31,11 @@ def verdict(placement: Placement | NotPredicted) -> str:
 def _idle(placement: Placement) -> str:
     """Why it is not a matter of memory alone: GPUs that have no micro-batch to work on."""
     return f": only {placement.most_sequences:,} sequences to share" if placement.has_idle_gpus else ""
+
+
+def reserve_text(reserve_bytes: int) -> str:
+    """What is kept free, and whether that is the default."""
+    return f"{gib_text(reserve_bytes)} of it kept free ({'assumed' if reserve_bytes == RESERVE_BYTES else 'given'})"
 
 
 def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterator[Item]:
@@ -50,9 +55,10 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
     yield fact(f"{prefix}.implementation", placement.implementation)
     yield fact(f"{prefix}.micro_batch", placement.micro_batch)
     yield fact(f"{prefix}.most_sequences", placement.most_sequences)
-    taken = f"{gib_text(placement.memory_bytes)}, {gib_text(RESERVE_BYTES)} of it assumed taken"
+    taken = f"{gib_text(placement.memory_bytes)}, {reserve_text(placement.reserve_bytes)}"
     yield Figure(f"{prefix}.memory_bytes", "  memory of a GPU", placement.memory_bytes, taken)
-    yield fact(f"{prefix}.reserve_bytes", RESERVE_BYTES)
+    yield fact(f"{prefix}.reserve_bytes", placement.reserve_bytes)
+    yield fact(f"{prefix}.recompute", placement.recompute)
     yield Figure(
         f"{prefix}.need.state", "  state, shared evenly", need.state, f"{gib_text(need.state)}: {placement.state}"
     )
@@ -78,7 +84,7 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
     if least is None or gpus is None:
         fewest = f"no number of these GPUs could run it at micro-batch {placement.micro_batch}{_idle(placement)}"
     else:
-        fewest = f"{least:,} at micro-batch {placement.micro_batch}, every layer recomputed"
+        fewest = f"{least:,} at micro-batch {placement.micro_batch}, recompute {placement.recompute}"
     yield Figure(f"{prefix}.least_gpus", "  fewest GPUs", least, fewest)
     yield fact(f"{prefix}.num_gpus", gpus)
     yield fact(f"{prefix}.fits", placement.fits)

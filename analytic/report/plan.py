@@ -90,12 +90,10 @@ def allocation_object(allocation: Allocation) -> dict[str, Json]:
 
 
 def loss_text(loss: float, others: Mapping[str, float]) -> str:
-    """A loss with as many digits as its laws agree on, next to their spread."""
+    """A loss next to what other laws say of the same budget."""
     if len(others) < 2:
         return f"{loss:.2f} nats per token"
-    low, high = min(others.values()), max(others.values())
-    digits = 1 if high - low >= 0.05 else 2
-    return f"{loss:.{digits}f} nats per token; {low:.{digits}f} to {high:.{digits}f} by {len(others)} laws"
+    return f"{loss:.2f} nats per token; {min(others.values()):.2f} to {max(others.values()):.2f} by {len(others)} laws"
 
 
 def shape_text(spec: ModelSpec) -> str:
@@ -120,6 +118,8 @@ def _answer(plan: Plan) -> list[Line]:
         Line("MFU", f"{percent(option.mfu.value)} {option.mfu.origin}"),
         Line("fit", verdict(plan.placement)),
     ]
+    if plan.skipped:
+        lines.append(Line("passed over", "; ".join(f"{each.option.gpu.key}: {each.reason}" for each in plan.skipped)))
     if schedule.num_gpus is None:
         lines.append(Line("next", "fix the machine with --num-gpus or --days; --write-config PATH; -v for every term"))
     else:

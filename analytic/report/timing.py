@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from analytic.memory.implementation import NotPredicted
+from analytic.planning.guards import link_warnings
 from analytic.planning.timing import Timing
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
 from analytic.report.placement import IDEAL, layout_object, placement_items, unknown_yet, verdict
@@ -89,6 +90,7 @@ def _warnings(t: Timing) -> list[str]:
         warnings.append("fp8: an MFU of bf16 runs does not hold for the fp8 peak (DeepSeek-V3 reached 21.92%)")
     if not isinstance(t.placement, NotPredicted) and not t.placement.fits:
         warnings.append(f"{t.gpu.key}: {verdict(t.placement)}")
+    warnings += link_warnings(t.gpu, t.mfu, t.placement)
     return warnings
 
 

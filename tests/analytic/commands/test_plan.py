@@ -169,6 +169,19 @@ def test_one_gpu_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("  1 GPU   ") for line in lines)
 
 
+def test_gpus_joined_by_pcie_alone_are_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    offers = ("--gpu", "l40s=0.5", "--gpu", "h100=3")
+    found = facts(capsys, "--budget", "200k", *offers)
+    (skipped,) = found["skipped"]
+    assert (found["gpu"], skipped["gpu"]) == ("h100-sxm", "l40s")
+    assert "\npassed over  l40s: the model takes " in run(capsys, "--budget", "200k", *offers)
+    small = facts(capsys, "--budget", "50", *offers)  # a model that one of them holds
+    assert (small["gpu"], small["skipped"]) == ("l40s", [])
+    alone = facts(capsys, "--budget", "200k", "--gpu", "l40s=0.5")
+    assert alone["gpu"] == "l40s"
+    assert any("joined by PCIe alone" in warning for warning in alone["warnings"])
+
+
 def test_padding_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vocabulary 50,304, 47 of it padding" in terms(capsys, "--budget", "1e4", "--vocab-size", "50257")
 

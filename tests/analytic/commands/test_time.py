@@ -43,8 +43,9 @@ def test_what_is_doubtful_is_warned_of(capsys: pytest.CaptureFixture[str]) -> No
     assert few == ["1.0 tokens per parameter: fewer than 5, outside of any scaling law"]
     (fp8,) = facts(capsys, *TIME, "--dtype", "fp8")["warnings"]
     assert "an MFU of bf16 runs does not hold for the fp8 peak" in fp8
-    (fit,) = facts(capsys, "time", "llama-3-8b", "--tokens", "15T", "--gpus", "1xt4", "--dtype", "fp16")["warnings"]
-    assert fit.startswith("t4: ")
+    fit, link = facts(capsys, "time", "llama-3-8b", "--tokens", "15T", "--gpus", "1xt4", "--dtype", "fp16")["warnings"]
+    assert fit.startswith("t4: does not fit")
+    assert "joined by PCIe alone" in link
     assert facts(capsys, *TIME)["warnings"] == []
     assert "\nwarning: 1.0 tokens per parameter" in printed(
         capsys, "time", "llama-3-8b", "--tokens", "8B", "--gpus", "8xh100"

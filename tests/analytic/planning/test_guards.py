@@ -7,10 +7,18 @@ from datetime import date
 import pytest
 
 from analytic.hardware.prices import Price
+from analytic.hardware.table import load_hardware
 from analytic.memory.implementation import NotPredicted
 from analytic.model.training import planned_setup
-from analytic.performance.mfu import Assumed
-from analytic.planning.guards import cannot_run, law_warnings, machine_warnings, placement_warnings
+from analytic.performance.mfu import Assumed, Mfu, Published
+from analytic.planning.guards import (
+    cannot_run,
+    lacks_link,
+    law_warnings,
+    link_warnings,
+    machine_warnings,
+    placement_warnings,
+)
 from analytic.planning.placement import Need, Placement
 from analytic.scaling.law_file import load_law
 from analytic.scaling.laws import OutOfRange
@@ -27,6 +35,8 @@ def placed(num_gpus: int | None, *, fits: bool = True, micro_batch: int = 1) -> 
         implementation="i",
         state=planned_setup(parsed(LLAMA).spec, 100, micro_batch, "bf16").state,
         micro_batch=micro_batch,
+        recompute="full",
+        reserve_bytes=0,
         memory_bytes=1,
         most_sequences=10,
         need=need,
@@ -50,8 +60,10 @@ def test_more_epochs_than_the_law_is_evidence_for(epochs: float | None, said: in
 
 
 def test_a_law_beyond_its_range_is_named() -> None:
-    (line,) = law_warnings(LAW, 1, 5, None, (OutOfRange("params", 7e10, 1e8, 1e10),))
-    assert line == "params = 7e+10: besiroglu was fitted on 1e+08 to 1e+10"
+    outside = (OutOfRange("params", 7e10, 1e8, 1e10), OutOfRange("tokens", 5e7, 1e8, 1e10))
+    (line,) = law_warnings(LAW, 1, 5, None, outside)
+    expected = "params 7e+10, 7 times the most; tokens 5e+07, 2 times less than the least"
+    assert line == f"beyond what besiroglu was fitted on: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -84,3 +96,21 @@ def test_what_cannot_run(placement: Placement | NotPredicted, reason: str | None
 def test_a_run_of_few_steps(tokens: int, said: int) -> None:
     """8 GPUs take 800 tokens a step: 1,000 steps are 800,000."""
     assert len(list(placement_warnings(placed(8), tokens, 100))) == said
+
+
+@pytest.mark.parametrize(
+    ("gpu", "mfu", "placement", "reason"),
+    [
+        ("l40s", DEFAULT, placed(2), "the model takes 2 of them, joined by PCIe alone"),
+        ("l40s", DEFAULT, placed(1), None),
+        ("l40s", DEFAULT, placed(None), None),  # what no number of them holds is another line
+        ("l40s", DEFAULT, NotPredicted("a family without a schedule"), None),
+        ("l40s", Published(value=0.3, source="s", convention="full"), placed(2), None),
+        ("h100", DEFAULT, placed(2), None),
+    ],
+)
+def test_gpus_without_a_fast_link(gpu: str, mfu: Mfu, placement: Placement | NotPredicted, reason: str | None) -> None:
+    found = load_hardware().find(gpu)
+    assert lacks_link(found, mfu, placement) == reason
+    said = [] if reason is None else [f"an MFU of 40% is assumed, and l40s will hardly reach it: {reason}"]
+    assert list(link_warnings(found, mfu, placement)) == said
