@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 # Commands that are shown, and why they are not run.
 NOT_RUN = {
-    "foretrain prove gpt2": "imports torch: tests/empirical runs it",
+    "foretrain prove llama-3-8b": "names the versions of one machine: CI proves every shipped model",
     "OMP_NUM_THREADS=1 foretrain prove --device cpu --train 1 --calibration-out configs/calibrations/cpu.json": (
         "trains for minutes, and its times are of one machine: the test below checks its figures"
     ),
@@ -31,7 +32,7 @@ LEFT_OUT = "..."
 
 
 def blocks(path: Path) -> list[str]:
-    """What stands in each fenced block of a document."""
+    """The text of each fenced block of a document."""
     return re.findall(r"^```[a-z]*\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
@@ -78,7 +79,7 @@ def test_the_benchmark_shows_the_plan_that_the_committed_cpu_calibration_makes()
     made = load_calibration(configs_dir() / "calibrations" / "cpu.json")
     planned = machine_plan(made, 1, CPU_FAMILY, load_law(DEFAULT_LAW), load_hardware())
     printed = verify_text(Findings(calibration=made, planned=planned), load_hardware(), {}).splitlines()
-    (block,) = (b for b in blocks(ROOT / "docs" / "benchmarks" / "2026-11-22-cpu.md") if "a plan for this machine" in b)
+    (block,) = (b for b in blocks(ROOT / "docs" / "benchmarks" / "2026-11-24-cpu.md") if "a plan for this machine" in b)
     shown, _, against = block.partition("trained ")
     lines = [line for line in shown.split("...\n", 1)[1].splitlines() if line]
     assert len(lines) > 8
@@ -99,6 +100,20 @@ def test_the_benchmark_shows_the_plan_that_the_committed_cpu_calibration_makes()
         plan, actual, difference = rows[name]
         expected = 100 * (_number(actual) / _number(plan) - 1)
         assert float(difference.rstrip("%")) == pytest.approx(expected, abs=0.01)
+
+
+def test_every_key_of_the_json_is_named_on_its_page() -> None:
+    """Every key of every golden file. Below `breakdown` keys are names of weights and modules; a twin is one rule."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / "json.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", text))))
+    keys = {
+        key.removesuffix("_float")
+        for path in (ROOT / "tests" / "golden").glob("*.json")
+        for line in json.loads(path.read_text())
+        for key in re.findall(r"\w+", re.sub(r"^breakdown\..*|: \w+$", "", line))
+    }
+    assert len(keys) > 150
+    assert sorted(keys - named) == []
 
 
 def _number(text: str) -> float:

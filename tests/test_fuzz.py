@@ -274,7 +274,7 @@ DRAWS: tuple[Draw, ...] = (model_config, backward_file, published_run, law, cali
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what is shipped, in which files may be written; relative paths end up beside it."""
+    """A copy of what is shipped, in which files may be written; relative paths end up next to it."""
     monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(configs_dir(), tmp_path / "configs"))
 

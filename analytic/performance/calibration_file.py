@@ -39,7 +39,7 @@ LEAST_SECONDS, MOST_SECONDS = 1e-9, 1e6  # of one run: below the tick of any clo
 # Of each schema that is read, what it calls a key of schema 2.
 _KEY_NAMES: Mapping[str, Mapping[str, str]] = {
     SCHEMA: {},
-    "trainmeter-calibration-1": {
+    "trainmeter-calibration-1": {  # written before the project got its present name
         "compiled": "is_compiled",
         "master_weights": "has_master_weights",
         "accumulating": "is_accumulating",

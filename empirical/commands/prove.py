@@ -131,7 +131,7 @@ def _check(found: Findings, jobs: Sequence[ModelJob], workers: int, on_done: Cal
 def _measure(
     found: Findings, jobs: Sequence[ModelJob], device: torch.device, args: argparse.Namespace, progress: Progress
 ) -> None:
-    """Peak memory beside its prediction, for each model; and seconds, into the calibration's file."""
+    """Peak memory next to its prediction, for each model; and seconds, into the calibration's file."""
     from empirical.commands.calibrate import print_reading
     from empirical.measure.calibrate import calibrate
     from empirical.measure.memory import measured_memory

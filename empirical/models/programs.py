@@ -31,9 +31,9 @@ aten = torch.ops.aten
 DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _ATTENTION_NAMES: dict[AttentionKernel, str] = {
     "eager": "eager",
-    "flash": "trainmeter_fused",  # a name with "flash" in it makes transformers look for another package
-    "efficient": "trainmeter_efficient",
-    "cudnn": "trainmeter_cudnn",
+    "flash": "foretrain_fused",  # a name with "flash" in it makes transformers look for another package
+    "efficient": "foretrain_efficient",
+    "cudnn": "foretrain_cudnn",
 }
 
 _CHECKPOINT: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
@@ -151,7 +151,7 @@ class LayerProgram:
 
     @classmethod
     def build_ours(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
-        """Our own layer of that kind, which makes its rotary tables itself; to be shown beside the real one."""
+        """Our own layer of that kind, which makes its rotary tables itself; to be shown next to the real one."""
         attention: AttentionImplementation = "eager" if setup.attention_kernel == "eager" else "sdpa"
         dtype = DTYPES[setup.precision]
         layer = our_layer(config, run, attention=attention, device="meta", dtype=dtype).train()

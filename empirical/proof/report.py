@@ -63,9 +63,9 @@ def _failure(check: Check) -> Iterator[str]:
 
 
 def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
-    """Predicted beside measured, each under a setup that is stated; what nothing explains has a column of its own."""
+    """Predicted and measured, each under a setup that is stated; what nothing explains has a column of its own."""
     if not peaks:
-        yield f"{model}: memory: no schedule to put beside it"
+        yield f"{model}: memory: no schedule to compare it with"
         return
     yield f"{model}: {setup_text(peaks[0].setup).partition(', ')[2]}:"
     header = (
@@ -98,7 +98,7 @@ def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
 
 
 def _planned(planned: MachinePlan) -> Iterator[str]:
-    """A plan for this machine, beside the same at a constant MFU."""
+    """A plan for this machine, compared with the same at a constant MFU."""
     yield f"a plan for this machine: {planned.minutes:g} min of 1 device, {planned.case.label}"
     yield f"  N = {planned.plan.params.total:,}, from the formula; {setup_text(planned.case.setup)}"
     yield f"  MFU {planned.mfu.value * 100:.2f}% {planned.mfu.origin}, of {planned.peak_source}"
@@ -112,7 +112,7 @@ def _planned(planned: MachinePlan) -> Iterator[str]:
 
 
 def _against(planned: MachinePlan, trained: Trained) -> Iterator[str]:
-    """What was planned beside what its training came to."""
+    """What was planned, compared with what its training reached."""
     if trained.error and not trained.steps:
         yield f"not trained: {trained.error}"
         return

@@ -164,7 +164,7 @@ def _cases(model_type: str, raw: Raw) -> Iterator[tuple[str, Raw]]:
             yield f"{key} = {json.dumps(value)}", raw | {key: value}
     for spelling, key in config_class.attribute_map.items():
         if key in raw:
-            yield f"{spelling} beside {key}", raw | {spelling: _other_values(raw[key])[0]}
+            yield f"{spelling} next to {key}", raw | {spelling: _other_values(raw[key])[0]}
             rest = {other: value for other, value in raw.items() if other != key}
             yield f"{spelling} for {key}", rest | {spelling: raw[key]}
 

@@ -41,7 +41,7 @@ LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 12, "long_factor": 
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "refusal"),
     [
         ({"seq_len": 0}, "seq_len = 0"),
         ({"seq_len": 8, "micro_batch": -1}, "micro_batch = -1"),
@@ -57,8 +57,8 @@ LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 12, "long_factor": 
         ({"seq_len": 8, "precision": "fp32", "attention_kernel": "eager", "has_master_weights": True}, "their own"),
     ],
 )
-def test_an_impossible_setup_is_refused_in_one_line(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told) as caught:
+def test_an_impossible_setup_is_refused_in_one_line(options: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(UsageError, match=refusal) as caught:
         TrainingSetup(**options)
     assert "\n" not in str(caught.value)
 
@@ -91,17 +91,17 @@ def test_what_is_not_predicted_is_an_answer(config: Any, reason: str) -> None:
 def test_every_prediction_is_in_integers_and_names_its_implementation() -> None:
     path = configs_dir() / "deepseek_v3_config.json"
     options: dict[str, Any] = {"precision": "fp16", "recompute": "full", "optimizer": "adamw_foreach"}
-    told = count(path, seq_len=2048, **options)["memory"]
-    assert json.loads(json.dumps(told)) == told
-    assert told["implementation"] == "transformers 5.23 DeepseekV3ForCausalLM"
-    assert told["setup"]["precision"] == "fp16"
-    assert [layer["layers"] for layer in told["layers"]] == ["0-2", "3-60"]
-    assert told["layer"] == told["layers"][1]
-    step = told["step"]
+    memory = count(path, seq_len=2048, **options)["memory"]
+    assert json.loads(json.dumps(memory)) == memory
+    assert memory["implementation"] == "transformers 5.23 DeepseekV3ForCausalLM"
+    assert memory["setup"]["precision"] == "fp16"
+    assert [layer["layers"] for layer in memory["layers"]] == ["0-2", "3-60"]
+    assert memory["layer"] == memory["layers"][1]
+    step = memory["step"]
     assert step["peak"] == sum(step["categories"].values()) == sum(step["live"].values())
     assert step["peak"] >= max(runner["total"] for runner in step["runners_up"])
     for name in ("forward_transient", "backward_peak"):
-        assert told["layer"][name]["total"] == sum(told["layer"][name]["live"].values())
+        assert memory["layer"][name]["total"] == sum(memory["layer"][name]["live"].values())
 
 
 def test_a_step_peaks_in_the_optimizer_or_before_it() -> None:

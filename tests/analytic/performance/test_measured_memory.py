@@ -1,4 +1,4 @@
-"""Measured memory in the fit check: what matches, what only nearly does, and how it is told."""
+"""Measured memory in the fit check: what matches, what only nearly does, and how the plan reports it."""
 
 from __future__ import annotations
 

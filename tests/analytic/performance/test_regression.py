@@ -55,7 +55,7 @@ def test_experts_have_a_coefficient_of_their_own() -> None:
 
 
 def test_an_error_is_of_a_case_told_by_the_others() -> None:
-    """One reading 30% slow: told without it, it is 1/1.3 - 1 off, whatever the fit with it would say."""
+    """One reading 30% slow: predicted without it, it is 1/1.3 - 1 off, whatever the fit with it would say."""
     readings = [explained(of) for of in grid()]
     slow = readings[5]
     readings[5] = replace(slow, seconds=tuple(1.3 * s for s in slow.seconds))

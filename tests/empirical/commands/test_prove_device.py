@@ -1,4 +1,4 @@
-"""What `prove` measures on a device, on the CPU: memory beside its prediction, and seconds into a calibration."""
+"""What `prove` measures on a device, on the CPU: memory next to its prediction, and seconds into a calibration."""
 
 from __future__ import annotations
 

@@ -246,9 +246,9 @@ def test_a_wrong_schedule_is_caught_and_the_tensor_named(
     break_it(monkeypatch)
     failed = {check.quantity: check for check in layer_checks(*arguments) if check.status == "fail"}
     assert failed
-    (told,) = failed["every rise and fall of live bytes, layer 0-3"].terms
-    assert named in told
-    assert told.startswith("at ")
+    (named_term,) = failed["every rise and fall of live bytes, layer 0-3"].terms
+    assert named in named_term
+    assert named_term.startswith("at ")
 
 
 def test_profiles_part_where_their_totals_do() -> None:
