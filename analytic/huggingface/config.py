@@ -188,10 +188,10 @@ def _with_nested_defaults(keys: Keys, family: Family) -> Keys:
 def _default_seq_len(keys: Keys, spec: ModelSpec) -> tuple[int, str]:
     """`max_sequence_length` if stated, else the smaller of the maximum position, under any name, and 4,096."""
     if spec.num_positions:
-        return min(spec.num_positions, ASSUMED_SEQ_LEN), "learned positions, at most 4096"
+        return min(spec.num_positions, ASSUMED_SEQ_LEN), f"learned positions, cut at {ASSUMED_SEQ_LEN:,}"
     if keys.config.get("max_sequence_length") is not None:
         return keys.integer("max_sequence_length"), "max_sequence_length"
     for key in _MAXIMUM_KEYS:
         if key in keys.config:
-            return min(keys.integer(key), ASSUMED_SEQ_LEN), f"{key}, at most 4096"
+            return min(keys.integer(key), ASSUMED_SEQ_LEN), f"{key}, cut at {ASSUMED_SEQ_LEN:,}"
     return ASSUMED_SEQ_LEN, "assumed: the config states no maximum"

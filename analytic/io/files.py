@@ -25,7 +25,7 @@ JsonObject = Mapping[str, Any]
 
 
 def configs_dir() -> Path:
-    """Where the shipped data files are: beside the packages in a checkout, inside `analytic` once installed."""
+    """Where the shipped data files are: next to the packages in a checkout, inside `analytic` once installed."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"

@@ -118,8 +118,8 @@ class Calibrated:
         found = []
         for stack in filter(shape.may_run_on, stacks(self.calibration)):
             steps = [r for r in self.calibration.readings if not r.error and _is_step_of(r.case, shape, stack)]
-            if (told := _whole_step(steps, len(shape.config.spec.layers))) is not None:
-                seconds, note = told
+            if (timed := _whole_step(steps, len(shape.config.spec.layers))) is not None:
+                seconds, note = timed
                 date = max(reading.time_utc for reading in steps)[:10]
                 found.append(_Step(seconds, date, note, stack))
         return found
@@ -187,7 +187,7 @@ def _is_cut_of(cut: ModelSpec, spec: ModelSpec) -> bool:
 
 
 def _whole_step(steps: list[Reading], depth: int) -> tuple[float, str] | None:
-    """Seconds at full depth: timed, or a constant and so much a layer from two depths, which the note tells.
+    """Seconds at full depth: timed, or a constant and so much a layer from two depths; the note says which.
 
     None where neither can be had, or where more layers took no longer: no time of a layer follows from that.
     """

@@ -299,7 +299,7 @@ def _dataset(keys: Keys) -> _Dataset:
 
 
 def _law(keys: Keys) -> ScalingLaw:
-    """A named law, or five coefficients; coefficients beside a name must be that law's own."""
+    """A named law, or five coefficients; coefficients next to a name must be that law's own."""
     keys.require(("base",), "scaling_law")
     keys.allow(("base", *_COEFFICIENTS))
     laws = load_laws()

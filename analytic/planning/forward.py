@@ -15,7 +15,7 @@ from analytic.model.flops import training_flops
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.model.spec import ModelSpec
 from analytic.planning.architectures import Family
-from analytic.planning.assumptions import BAND_NATS, TOLERANCE, WORSE
+from analytic.planning.assumptions import BAND_NATS, LEAST_TOKENS_PER_PARAM, TOLERANCE, WORSE
 from analytic.planning.budget import Dollars, gpu_hours_of, tokens_from_compute
 from analytic.planning.guards import (
     cannot_run,
@@ -237,9 +237,11 @@ def _plan(
         *placement_warnings(chosen.placement, tokens, goal.family.seq_len),
     ]
     if is_limited:
-        gain, larger = outcome.loss - whole.loss, whole.candidate.params
-        rest = f"the rest of the budget would lower the loss by {gain:.4f} nats, with {larger:.3g} parameters"
-        warnings.insert(0, f"the data end first: {rest} at {whole.tokens / larger:.2f} tokens each")
+        gain, ratio = outcome.loss - whole.loss, whole.tokens / whole.candidate.params
+        rest = f"the rest of the budget would lower the loss by {gain:.4f} nats, at {ratio:.3g} tokens per parameter"
+        if ratio < LEAST_TOKENS_PER_PARAM:
+            rest = f"the law would spend the rest of the budget at {ratio:.2g} tokens per parameter, where no law holds"
+        warnings.insert(0, f"the data end first: {rest}")
     return Plan(
         request=request,
         market=market,

@@ -138,7 +138,7 @@ def with_calibration(market: Market, calibrated: Calibrated, hardware: Hardware)
     own = next((option for option in market.options if option.gpu == gpu), None)
     if own is None:
         compared = ", ".join(option.gpu.key for option in market.options)
-        raise UsageError(f"{name} was measured on {device}: compared are {compared}")
+        raise UsageError(f"{name} was measured on {device}: expected one of the GPUs compared, {compared}")
     if _is_given(own):
         raise UsageError(f"{name} has the MFU of {own.gpu.key}, and --mfu gives one, too")
     stated = Stated(load_published(hardware))

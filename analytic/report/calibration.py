@@ -1,4 +1,4 @@
-"""A calibration as text: every case, its rate and its MFU, the device's ceilings, and how well a fit tells it."""
+"""A calibration as text: every case, its rate and its MFU, the device's ceilings, and how well a fit predicts it."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _thinned(xs: Sequence[float], heights: Sequence[int], end: float) -> tuple[l
 
 
 def _labels(setups: Sequence[TrainingSetup]) -> list[str]:
-    """What tells the setups apart: their checkpointing, and the micro-batch and the length where those differ."""
+    """How the setups differ: their checkpointing, and the micro-batch and the length where those differ."""
     labels = []
     for setup in setups:
         parts = ["no checkpointing" if setup.checkpointing == "none" else f"{setup.checkpointing} checkpointing"]

@@ -99,7 +99,7 @@ def loss_text(loss: float, others: Mapping[str, float]) -> str:
 def shape_text(spec: ModelSpec) -> str:
     layer = spec.layers[0]
     width = layer.ffn.intermediate_size if isinstance(layer.ffn, DenseFfn) else layer.ffn.expert_intermediate_size
-    return f"{len(spec.layers)} layers, width {spec.hidden_size:,}, feed-forward {width:,}"
+    return f"{len(spec.layers)} layer{'s' if len(spec.layers) != 1 else ''}, width {spec.hidden_size:,}, feed-forward {width:,}"
 
 
 def _answer(plan: Plan) -> list[Line]:
@@ -172,7 +172,7 @@ def _spent(plan: Plan, bound: str) -> Figure:
     if plan.schedule.usd is None or plan.unspent_usd is None:
         return Figure("usd", "spent", None, f"unknown: no price{bound}")
     usd, unspent = float(plan.schedule.usd), float(plan.unspent_usd)
-    left_over = f"; {unspent:,.2f} USD is left, for the data end" if plan.dataset_limited else ""
+    left_over = f"; {unspent:,.2f} USD is left over: the data end first" if plan.dataset_limited else ""
     return Figure("usd", "spent", usd, f"{usd:,.2f} USD{bound}{left_over}")
 
 

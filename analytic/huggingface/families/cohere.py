@@ -44,7 +44,7 @@ def _cohere2(keys: Keys) -> Described:
 
 
 def _parallel_cohere(keys: Keys, where: str, **options: Any) -> Described:
-    """Gated networks beside attention, under one norm that has a weight only."""
+    """Gated networks parallel to attention, under one norm that has a weight only."""
     biases = stated_bias(keys, where=where)
     layers = layers_of(
         keys, gated(keys), where=where, norm=WEIGHT_ONLY, norm_slots=ONE_NORM, parallel=True, **biases, **options

@@ -1,7 +1,7 @@
 """What the parsers of several families share: heads, experts, windows, norms, the model around its layers.
 
 An absent key is derived only as written here or in the family's parser, with its source. An unlisted class
-default is never used: a file that carries a known `model_type` beside another schema's keys is an error, not
+default is never used: a file that carries a known `model_type` together with another schema's keys is an error, not
 a model of default size.
 """
 

@@ -1,4 +1,4 @@
-"""GPT-J: rotary embeddings, and attention beside a network under one norm."""
+"""GPT-J: rotary embeddings, and attention parallel to a network, under one norm."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _gptj(keys: Keys) -> Described:
 
 
 def rotary_gpt(keys: Keys, where: str) -> Described:
-    """GPT-J: attention without biases beside a network with them, under one norm, and a bias on the head."""
+    """GPT-J: attention without biases parallel to a network with them, under one norm, and a bias on the head."""
     same_if_stated(keys, _GPTJ_SPELLINGS)
     hidden = keys.integer("n_embd")
     features = divided_head_dim(keys, "n_embd", "n_head")

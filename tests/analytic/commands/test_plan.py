@@ -151,8 +151,8 @@ def test_repeated_data_say_whose_decay_they_borrow(capsys: pytest.CaptureFixture
     assert "R_D* = 15.39" in text
     assert "worth 1.51" in " ".join(text.split())  # 1 + 15.387756 (1 - exp(-39 / 15.387756)) = 15.17...
     assert "beyond 16 epochs" in text
-    assert "warning: the data end first: the rest of the budget would lower the loss by" in text
-    assert "USD is left, for the data end" in text
+    assert "warning: the data end first: the law would spend the rest of the budget at 0.000" in text
+    assert "USD is left over: the data end first" in text
     assert "borrows" not in terms(capsys, *argv, "--law", "muennighoff")
 
 

@@ -324,12 +324,12 @@ def test_the_default_sequence_length_says_where_it_is_from() -> None:
         config = parsed(raw)
         return config.default_seq_len, config.seq_len_source
 
-    assert default(LLAMA) == (64, "max_position_embeddings, at most 4096")
+    assert default(LLAMA) == (64, "max_position_embeddings, cut at 4,096")
     assert default(LLAMA | {"max_position_embeddings": 131072})[0] == 4096
     assert default(LLAMA | {"max_sequence_length": 8192}) == (8192, "max_sequence_length")
     without = {k: v for k, v in LLAMA.items() if k != "max_position_embeddings"}
     assert default(without) == (4096, "assumed: the config states no maximum")
     assert default(GPT2)[0] == 32
-    assert default({**GPT2, "model_type": "gptj", "rotary_dim": 4}) == (32, "n_positions, at most 4096")
-    assert default({**COMPLETE["mpt"], "max_seq_len": 2048}) == (2048, "max_seq_len, at most 4096")
-    assert default({**COMPLETE["bloom"], "seq_length": 2048}) == (2048, "seq_length, at most 4096")
+    assert default({**GPT2, "model_type": "gptj", "rotary_dim": 4}) == (32, "n_positions, cut at 4,096")
+    assert default({**COMPLETE["mpt"], "max_seq_len": 2048}) == (2048, "max_seq_len, cut at 4,096")
+    assert default({**COMPLETE["bloom"], "seq_length": 2048}) == (2048, "seq_length, cut at 4,096")

@@ -49,7 +49,7 @@ def test_the_state_is_sixteen_bytes_a_parameter(path: Path) -> None:
     config = load(path)
     expected = 16 * parameter_counts(config.spec).total
     state = placed(config, 80).need.state
-    assert expected <= state <= expected * 1.0001  # beside: token ids, tables, step counts, rounding
+    assert expected <= state <= expected * 1.0001  # and: token ids, tables, step counts, rounding
 
 
 @settings(deadline=None, max_examples=30)

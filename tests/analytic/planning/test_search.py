@@ -1,4 +1,4 @@
-"""Plans whose MFU depends on the shape, beside GPUs with published and assumed ones; and the published table."""
+"""Plans whose MFU depends on the shape, next to GPUs with published and assumed ones; and the published table."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_text_shows_both_side_by_side(file: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--gpu", "a100-80"), "h200.json was measured on NVIDIA H200: compared are a100-80"),
+        (("--gpu", "a100-80"), "h200.json was measured on NVIDIA H200: expected one of the GPUs compared, a100-80"),
         (("--gpu", "h200", "--mfu", "0.5"), "h200.json has the MFU of h200, and --mfu gives one, too"),
         (("--gpu", "h200", "--seq-len", "131072"), "times away in"),
         (("--gpu", "h200", "--kind", "moe"), "too few bf16 cases of experts for a fit"),
