@@ -110,9 +110,7 @@ def _check_header(header: list[str], columns: Columns) -> None:
             raise FileError(f"column {column!r} {fault}")
 
 
-def _located_run(
-    line: int, cells: Mapping[str, str], columns: Columns, count_config: CountConfig | None
-) -> Run:
+def _located_run(line: int, cells: Mapping[str, str], columns: Columns, count_config: CountConfig | None) -> Run:
     try:
         return _run(cells, columns, count_config)
     except PlannerError as error:

@@ -7,10 +7,10 @@ times (theta - mean)^2 for each parameter that has a prior. Nothing here draws a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analytic.scaling.forms import ALPHA, BETA, LEAST, LOG_A, LOG_B, LOG_E, LOG_K, MOST, Form, curvature, with_jacobian
+from analytic.scaling.forms import ALPHA, BETA, LEAST, LOG_E, LOG_K, MOST, Form, curvature, with_jacobian
 
 if TYPE_CHECKING:
     from analytic.scaling.forms import Array
@@ -170,9 +170,7 @@ def descend(problem: Problem, starts: Array, *, iterations: int = 80, tolerance:
     return theta, objective
 
 
-def _step(
-    problem: Problem, theta: Array, residuals: Array, jacobian: Array, weights: Array, damping: Array
-) -> Array:
+def _step(problem: Problem, theta: Array, residuals: Array, jacobian: Array, weights: Array, damping: Array) -> Array:
     """The damped Gauss-Newton step of each start."""
     import numpy as np
 
