@@ -27,10 +27,14 @@ MAD_TO_SIGMA = 1.4826  # of a normal distribution
 LEAST_DELTA = 1e-5
 LEAST_SIGMA = 1.5e-3  # two seeds of one run differ by as much, and few runs can seem to scatter less
 LEAST_RUNS = 4  # with a prior
-# A run counts half as much two decades of compute below the largest. Left-out families (`prior.leave_one_out`) chose
-# two: the error of the largest runs a decade beyond the fit falls from 1.3 to 1.1%, at 1.5 decades from 2.4 to 2.1%.
+# Scatter of published runs about their law, and the degrees of freedom that it counts for next to one's own runs.
+USUAL_SIGMA, USUAL_FREEDOM = 5e-3, 4.0
+# A run counts half as much two decades of compute below the largest. Chosen by leaving out families: the error of the
+# largest runs a decade beyond the fit falls from 1.3 to 1.1%, at 1.5 decades from 2.4 to 2.0%.
 HALVING_DECADES = 2.0
 WINSOR = 3.0  # scales beyond which a residual counts as no larger
+_LOOSE = 1e-7  # tolerance where a minimum is only a start
+_BEST = 10  # starts of the second descent
 _CHUNK = 500  # resamples at a time, which bounds memory
 MIN_RATIO: Mapping[FormName, float] = {"coupled": 1.0, "additive": 0.0, "tied": 0.0, "zero_e": 0.0}
 
@@ -113,7 +117,8 @@ class Fit:
         """ln L at each pair of N and D."""
         import numpy as np
 
-        return log_loss(self.form, np.array([self.theta]), *self.centered(params, tokens))[0]
+        result: Array = log_loss(self.form, np.array([self.theta]), *self.centered(params, tokens))[0]
+        return result
 
     def centered(self, params: Array, tokens: Array) -> tuple[Array, Array]:
         import numpy as np
@@ -126,7 +131,8 @@ class Fit:
 
         _, jacobian = with_jacobian(self.form, np.array([self.theta]), *self.centered(params, tokens))
         variance = np.einsum("np,pq,nq->n", jacobian[0], np.array(self.covariance), jacobian[0])
-        return np.sqrt(np.maximum(variance, 0))
+        result: Array = np.sqrt(np.maximum(variance, 0))
+        return result
 
 
 def coefficients(form: Form, theta: Array, center: tuple[float, float]) -> Coefficients:
@@ -157,11 +163,12 @@ def fit_law(runs: Sequence[Run], options: FitOptions) -> Fit:
     x, y, _ = _logs(kept, center)
     starts = starting_points(form, x, y, problem.target, problem.weights)
     if options.objective == "mad":  # the scatter is that about the fit with Epoch's delta
-        found, objectives = descend(problem, starts)
-        best = found[[objectives.argmin()]]
-        scatter = MAD_TO_SIGMA * _median(abs(problem.residuals(best)[0][0]), problem.weights)
+        found, objectives = descend(replace(problem, precision=0 * problem.precision), starts, tolerance=_LOOSE)
+        starts = found[np.argsort(objectives, kind="stable")[:_BEST]]
+        scatter = MAD_TO_SIGMA * _median(abs(problem.residuals(starts[:1])[0][0]), problem.weights)
+        scatter *= math.sqrt(len(kept) / max(len(kept) - form.size, 1))
+        scatter = _shrunk(scatter, len(kept) - form.size, options)
         problem = _problem(kept, options, max(HUBER * scatter, LEAST_DELTA))
-        starts = np.concatenate([best, starts])
     if options.prior is not None:
         starts = np.concatenate([starts, np.where(problem.precision > 0, problem.mean, starts)])
     found, objectives = descend(problem, starts)
@@ -239,6 +246,14 @@ def _problem(kept: Sequence[Run], options: FitOptions, delta: float) -> Problem:
     return replace(problem, mean=mean, precision=precision)
 
 
+def _shrunk(sigma: float, freedom: float, options: FitOptions) -> float:
+    """The scatter of so many degrees of freedom, and where there is a prior, of a few more at the usual scatter."""
+    if options.prior is None:
+        return sigma
+    freedom = max(freedom, 0.0)
+    return math.sqrt((freedom * sigma**2 + USUAL_FREEDOM * USUAL_SIGMA**2) / (freedom + USUAL_FREEDOM))
+
+
 def _weights(runs: Sequence[Run]) -> Array:
     """How much each run counts, one on average: less the further it is from what is to be predicted."""
     import numpy as np
@@ -266,7 +281,7 @@ def _fit(
 
     at, jacobian = problem.residuals(theta[None])
     plain = replace(problem, precision=0 * problem.precision)
-    sigma, covariance = _scatter(problem, theta, abs(at[0]), jacobian[0])
+    sigma, covariance = _scatter(problem, theta, abs(at[0]), jacobian[0], options)
     return Fit(
         options=options,
         theta=tuple(theta.tolist()),
@@ -281,7 +296,7 @@ def _fit(
     )
 
 
-def _scatter(problem: Problem, theta: Array, sizes: Array, jacobian: Array) -> tuple[float, Array]:
+def _scatter(problem: Problem, theta: Array, sizes: Array, jacobian: Array, options: FitOptions) -> tuple[float, Array]:
     """sigma from the sizes of the residuals, those beyond three scales cut, and sigma^2 times the inverse Hessian.
 
     The degrees of freedom are those that the runs decide: the trace of the Hessian of the runs over that with the
@@ -301,5 +316,5 @@ def _scatter(problem: Problem, theta: Array, sizes: Array, jacobian: Array) -> t
     inverse[block] = (vectors / np.maximum(values, 1e-13 * values.max(initial=1e-300))) @ vectors.T
     effective = float(weights.sum() ** 2 / (weights @ weights))
     freedom = max(effective - float(np.trace(data @ inverse)), 1.0)
-    sigma = math.sqrt(mean_square * effective / freedom)
+    sigma = _shrunk(math.sqrt(mean_square * effective / freedom), freedom, options)
     return sigma, sigma**2 * inverse

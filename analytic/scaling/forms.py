@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from numpy import float64
+    from numpy import bool_, float64
     from numpy.typing import NDArray
 
     Array = NDArray[float64]
+    Mask = NDArray[bool_]
 
 FormName = Literal["coupled", "additive", "tied", "zero_e"]
 

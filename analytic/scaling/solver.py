@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from analytic.scaling.forms import ALPHA, BETA, LEAST, LOG_E, LOG_K, MOST, Form, curvature, with_jacobian
 
 if TYPE_CHECKING:
-    from analytic.scaling.forms import Array
+    from analytic.scaling.forms import Array, Mask
 
 GRID = 18  # exponents a side of the grid of starts: finer finds no other minimum
 LEAST_EXPONENT, MOST_EXPONENT = 0.04, 1.6
@@ -63,7 +63,8 @@ class Problem:
         return predicted - self.target, jacobian
 
     def clipped(self, theta: Array) -> Array:
-        return theta.clip(self.least, self.most)
+        result: Array = theta.clip(self.least, self.most)
+        return result
 
 
 def form_problem(form: Form, x: Array, y: Array, target: Array, weights: Array, delta: float) -> Problem:
@@ -135,7 +136,7 @@ def _variable_projection(
         better = errors < best
         best[better] = errors[better]
         solution[better] = 0.0
-        solution[np.ix_(better, free)] = found[better]
+        solution[np.ix_(np.flatnonzero(better), np.array(free))] = found[better]
     return best, solution
 
 
@@ -189,9 +190,9 @@ def _step(problem: Problem, theta: Array, residuals: Array, jacobian: Array, wei
     return step
 
 
-def pressed(problem: Problem, theta: Array, gradient: Array) -> Array:
+def pressed(problem: Problem, theta: Array, gradient: Array) -> Mask:
     """Which parameters are at a bound, and would go beyond it downhill."""
-    result: Array = ((theta <= problem.least) & (gradient > 0)) | ((theta >= problem.most) & (gradient < 0))
+    result: Mask = ((theta <= problem.least) & (gradient > 0)) | ((theta >= problem.most) & (gradient < 0))
     return result
 
 
