@@ -12,7 +12,6 @@ from analytic.scaling.intervals import Prediction, can_fit, fit_with_intervals, 
 from analytic.scaling.runs import Run
 
 LEAST_TO_JUDGE_BY = 4
-MOST_OUTSIDE = 1 / 3  # of the held-out runs, outside the 95% interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,8 @@ class HoldOut:
     @property
     def failed(self) -> bool:
         """More than a third of the runs outside the 95% interval, or too few to judge by."""
-        return self.runs < LEAST_TO_JUDGE_BY or 1 - self.coverage_95 > MOST_OUTSIDE
+        outside = round((1 - self.coverage_95) * self.runs)
+        return self.runs < LEAST_TO_JUDGE_BY or 3 * outside > self.runs
 
 
 def hold_out(runs: Sequence[Run], decades: float, options: FitOptions) -> HoldOut:

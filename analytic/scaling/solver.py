@@ -55,7 +55,8 @@ class Problem:
         size = abs(residuals)
         inside = size.clip(max=self.delta)
         losses = (weights * inside * (size - 0.5 * inside)).sum(-1)
-        return losses + 0.5 * (self.precision * (theta - self.mean) ** 2).sum(-1)
+        result: Array = losses + 0.5 * (self.precision * (theta - self.mean) ** 2).sum(-1)
+        return result
 
     def residuals(self, theta: Array) -> tuple[Array, Array]:
         """ln L predicted - ln L measured, (starts, runs), and its Jacobian, (starts, runs, size)."""
