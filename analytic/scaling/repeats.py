@@ -78,9 +78,8 @@ def fit_repeats(runs: Sequence[Run], *, min_ratio: float = 1.0) -> RepeatsFit:
     few_epochs = (run for run in runs if run.tokens <= MANY_EPOCHS * run.unique_tokens)
     kept = tuple(sorted(run for run in few_epochs if run.tokens >= min_ratio * run.params))
     if len(kept) <= _SIZE:
-        raise FileError(
-            f"{len(kept)} runs of at most {MANY_EPOCHS} epochs and {min_ratio:g} tokens per parameter, expected at least {_SIZE + 1}"
-        )
+        which = f"at most {MANY_EPOCHS} epochs and at least {min_ratio:g} tokens per parameter"
+        raise FileError(f"{len(kept)} runs of {which}, expected at least {_SIZE + 1}")
     columns = _columns(kept)
     center = (float(columns[0].mean()), float(columns[1].mean()))
     problem = _problem(columns, np.log([run.loss for run in kept]), center)

@@ -70,8 +70,9 @@ def test_a_cut_is_by_compute() -> None:
 
 
 def test_a_hold_out_of_runs_without_noise_is_exact() -> None:
+    """Of 32 runs, those of ratio N^2 > 1e20: the largest size at 15.8 and up, the next at 39.8 and up."""
     found = hold_out(simulated(COUPLED), 1.0, FitOptions())
-    assert (found.runs, found.fitted) == (12, 20)
+    assert (found.runs, found.fitted) == (5, 27)
     assert found.median_abs_error < 1e-9
     assert found.largest_abs_error < 1e-9
     assert (found.coverage_80, found.coverage_95) == (1.0, 1.0)
