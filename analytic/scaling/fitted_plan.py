@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DRAWS = 2000
 NEAR_OPTIMAL_NATS = 0.005
-FARTHEST_USEFUL_DECADES = 1.5  # beyond, one's own small runs chose worse than D = 20 N on published families
+FARTHEST_USEFUL_DECADES = 1.5
 _GRID = 4001  # points over six decades of N: 0.35% apart
 _HALF_WIDTH = math.log(1000)
 _BISECTIONS = 60
@@ -53,6 +53,11 @@ class FittedPlan:
     loss: Interval
     near_optimal: tuple[float, float]
     decades_beyond: float
+
+    @property
+    def too_far(self) -> bool:
+        """Whether 20 tokens per parameter is the better choice: so it was this far beyond the published runs."""
+        return self.decades_beyond > FARTHEST_USEFUL_DECADES
 
 
 def best_params(fit: Fit, flops: float, cost: Cost = SIX_N) -> float:

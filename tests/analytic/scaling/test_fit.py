@@ -131,6 +131,37 @@ def test_a_prior_decides_what_the_runs_do_not() -> None:
     assert fit.coefficients.loss(1e9, 2e10) == pytest.approx(truth.loss(1e9, 2e10), rel=2e-3)
 
 
+def test_no_law_nearby_is_more_probable() -> None:
+    """The weighted sum of Huber's loss and half of (sigma / tau)^2 (theta - mu)^2, spelled out."""
+    runs = simulated(TRUTHS["coupled"], noise=0.01)
+    prior = load_prior()
+    fit = fit_law(runs, FitOptions(prior=prior))
+    params, tokens, losses, flops = np.array([(run.params, run.tokens, run.loss, run.flops) for run in fit.runs]).T
+    weights = 2 ** (np.log10(flops / flops.max()) / 2)  # half as much two decades below the largest
+    weights *= len(fit.runs) / weights.sum()
+    means = {i: mean + (math.log(losses.min()) if i == LOG_E else 0) for i, (mean, _) in prior.moments.items()}
+
+    def objective(theta: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+        moved = replace(fit, theta=tuple(theta.tolist()))
+        r = abs(moved.log_loss(params, tokens) - np.log(losses))
+        huber = np.where(r <= fit.delta, r**2 / 2, fit.delta * (r - fit.delta / 2))
+        sigma = fit.delta / 1.345
+        pulls = [(sigma / sd * (theta[i] - means[i])) ** 2 / 2 for i, (_, sd) in prior.moments.items()]
+        return float(weights @ huber + sum(pulls))
+
+    best = np.array(fit.theta)
+    for step in 1e-5 * np.eye(6):
+        assert objective(best) < min(objective(best + step), objective(best - step))
+
+
+def test_few_runs_with_a_prior_have_the_usual_scatter_in_part() -> None:
+    """Eight runs that scatter by nothing have at most eight degrees of freedom; the usual 0.5% counts for four."""
+    runs = simulated(TRUTHS["coupled"])[::4]
+    fit = fit_law([*runs, *simulated(TRUTHS["coupled"])[1:2]], FitOptions(prior=load_prior()))
+    assert 0.005 * math.sqrt(4 / 13) < fit.sigma < 0.006
+    assert fit_law(simulated(TRUTHS["coupled"])[::3], FitOptions()).sigma < 1e-9
+
+
 def test_what_the_runs_do_not_decide_is_less_certain() -> None:
     """Without a prior, and off the one ratio of tokens to parameters that the runs have."""
     truth = TRUTHS["additive"]
