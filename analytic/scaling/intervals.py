@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CUTS = (0.4, 0.8, 1.2)  # decades of compute below the largest run
 PER_DECADE = 0.01
 FACTOR_80, FACTOR_95 = 1.3, 2.2
+_NO_BOUND = 100.0  # ln of a loss that says nothing, and that a float holds
 SAME_BUDGET = 1.01  # budgets within 1% are one: N and D of an isoFLOP set are rounded
 
 
@@ -79,7 +80,7 @@ class FittedLaw:
             return ()
         log_loss, deviation = self.moments(runs)
         bounds = [factor * deviation for factor in (0, -FACTOR_80, FACTOR_80, -FACTOR_95, FACTOR_95)]
-        losses = np.exp(log_loss + np.array(bounds)).T.tolist()
+        losses = np.exp((log_loss + np.array(bounds)).clip(-_NO_BOUND, _NO_BOUND)).T.tolist()
         return tuple(Prediction(run.params, run.tokens, *row) for run, row in zip(runs, losses, strict=True))
 
     def moments(self, runs: Sequence[Run]) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from analytic.errors import FileError, PlannerError
 from analytic.io.files import read_text
 from analytic.limits import MAX_PARAMETERS, MOST_TOKENS
 
-MOST_RUNS = 20_000
+MOST_RUNS = 10_000
 MOST_LOSS = 100.0  # a guess among a million tokens costs 13.8 nats: more is a perplexity
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 

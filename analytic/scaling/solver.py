@@ -131,8 +131,9 @@ def _variable_projection(
     for free in ([0, 1, 2], [1, 2], [0, 1], [0, 2], [1], [2], [0]):
         if 0 in free and not with_e:
             continue
-        ridge = 1e-13 * np.eye(len(free))
-        found = np.linalg.solve(gram[:, free][:, :, free] + ridge, products[:, free, None])[..., 0]
+        square = gram[:, free][:, :, free]
+        ridge = np.eye(len(free)) * (1e-13 * square + _TINY)  # two of the columns may be one
+        found = np.linalg.solve(square + ridge, products[:, free, None])[..., 0]
         errors = np.where((found >= 0).all(1), root @ root - (found * products[:, free]).sum(1), np.inf)
         better = errors < best
         best[better] = errors[better]

@@ -13,7 +13,9 @@ import pytest
 
 from analytic.errors import FileError
 from analytic.scaling.fit import Fit, FitOptions, Prior, bootstrap, fit_law
+from analytic.scaling.fitted_plan import plan_with_intervals
 from analytic.scaling.forms import ALPHA, BETA, FORMS, LOG_E, LOG_K, Coefficients, FormName, curvature, with_jacobian
+from analytic.scaling.intervals import fit_with_intervals
 from analytic.scaling.prior import load_prior
 from analytic.scaling.runs import Run, read_runs
 
@@ -156,10 +158,31 @@ def test_no_law_nearby_is_more_probable() -> None:
 
 def test_few_runs_with_a_prior_have_the_usual_scatter_in_part() -> None:
     """Eight runs that scatter by nothing have at most eight degrees of freedom; the usual 0.5% counts for four."""
-    runs = simulated(TRUTHS["coupled"])[::4]
-    fit = fit_law([*runs, *simulated(TRUTHS["coupled"])[1:2]], FitOptions(prior=load_prior()))
-    assert 0.005 * math.sqrt(4 / 13) < fit.sigma < 0.006
-    assert fit_law(simulated(TRUTHS["coupled"])[::3], FitOptions()).sigma < 1e-9
+    runs = [*simulated(TRUTHS["coupled"])[::4], simulated(TRUTHS["coupled"])[1]]
+    truth, least = TRUTHS["coupled"], min(run.loss for run in runs)
+    known = {LOG_E: math.log(truth.e / least), ALPHA: truth.alpha, BETA: truth.beta, LOG_K: math.log(truth.k)}
+    prior = Prior({i: (mean, 0.05) for i, mean in known.items()})
+    assert 0.005 * math.sqrt(4 / 13) < fit_law(runs, FitOptions(prior=prior)).sigma < 0.005 * math.sqrt(4 / 7)
+    assert fit_law(simulated(truth)[::3], FitOptions()).sigma < 1e-9
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("kind", ["random", "equal", "rising", "tiny", "far apart", "one ratio"])
+def test_no_set_of_runs_breaks_a_fit(name: FormName, kind: str) -> None:
+    """Warnings are errors in these tests."""
+    generator = random.Random(kind)
+    runs = []
+    for i in range(12):
+        n = 10 ** generator.uniform(0 if kind == "far apart" else 7, 15 if kind == "far apart" else 9)
+        d = n * (20 if kind == "one ratio" else 10 ** generator.uniform(0, 3))
+        loss = {"equal": 3.0, "rising": 1e-3 * n**0.3, "tiny": 1e-6 / (i + 1)}.get(kind, generator.uniform(2, 9))
+        runs.append(Run(n, d, loss))
+    for prior in (None, load_prior()):
+        law = fit_with_intervals(runs, FitOptions(form=name, prior=prior))
+        for one in law.predict([(1e6, 1e6), (1e9, 1e11), (1e12, 1e13)]):
+            assert 0 < one.low_95 <= one.low_80 <= one.loss <= one.high_80 <= one.high_95 < math.inf
+        plan = plan_with_intervals(law, 10 * law.fit.most_flops)
+        assert 0 < plan.params.low_95 <= plan.params.high_95 < math.inf
 
 
 def test_what_the_runs_do_not_decide_is_less_certain() -> None:
