@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analytic.scaling.forms import ALPHA, BETA, LEAST, LOG_A, LOG_B, LOG_K, MOST
+from analytic.scaling.forms import ALPHA, BETA, FARTHEST, LEAST, LOG_A, LOG_B, LOG_K, MOST
 from analytic.scaling.intervals import FittedLaw, Prediction
 from analytic.scaling.optimum import SIX_N, Cost
 from analytic.scaling.runs import Run
@@ -25,6 +25,7 @@ NEAR_OPTIMAL_NATS = 0.005
 FARTHEST_USEFUL_DECADES = 1.5
 _GRID = 4001  # points over six decades of N: 0.35% apart
 _HALF_WIDTH = math.log(1000)
+_FARTHEST_DRAW = 30.0  # in ln N: thirteen decades
 _BISECTIONS = 60
 
 
@@ -69,7 +70,7 @@ def best_params(fit: Fit, flops: float, cost: Cost = SIX_N) -> float:
     log_cost = np.vectorize(lambda u: math.log(cost.flops_per_token(math.exp(u))))
     elasticity = np.vectorize(lambda u: cost.elasticity(math.exp(u)))
     six = fit.form.full(np.array([fit.theta]))
-    return math.exp(_bisected(fit, six, flops, log_cost, elasticity)[0])
+    return math.exp(_bisected(fit, six, flops, log_cost, elasticity, (-FARTHEST, FARTHEST))[0])
 
 
 def plan_with_intervals(law: FittedLaw, flops: float, cost: Cost = SIX_N, *, seed: int = 0) -> FittedPlan:
@@ -80,11 +81,16 @@ def plan_with_intervals(law: FittedLaw, flops: float, cost: Cost = SIX_N, *, see
     params = best_params(fit, flops, cost)
     per_token = cost.flops_per_token(params)
     six = fit.form.full(_draws(law, seed))
-    grid = np.linspace(0.0, math.log(flops), _GRID)
+    grid = math.log(params) + np.linspace(-_FARTHEST_DRAW, _FARTHEST_DRAW, _GRID)
     log_costs = np.log([cost.flops_per_token(n) for n in np.exp(grid).tolist()])
     elasticities = np.array([cost.elasticity(n) for n in np.exp(grid).tolist()])
     log_params = _bisected(
-        fit, six, flops, lambda u: np.interp(u, grid, log_costs), lambda u: np.interp(u, grid, elasticities)
+        fit,
+        six,
+        flops,
+        lambda u: np.interp(u, grid, log_costs),
+        lambda u: np.interp(u, grid, elasticities),
+        (float(grid[0]), float(grid[-1])),
     )
     log_tokens = math.log(flops) - np.interp(log_params, grid, log_costs)
     best = Run(params, flops / per_token, loss=1.0, flops_per_token=per_token)
@@ -122,13 +128,18 @@ def _draws(law: FittedLaw, seed: int) -> Array:
 
 
 def _bisected(
-    fit: Fit, six: Array, flops: float, log_cost: Callable[[Array], Array], elasticity: Callable[[Array], Array]
+    fit: Fit,
+    six: Array,
+    flops: float,
+    log_cost: Callable[[Array], Array],
+    elasticity: Callable[[Array], Array],
+    bounds: tuple[float, float],
 ) -> Array:
     """ln of the best N of each row of six parameters: where the N term stops to be large against the D term."""
     import numpy as np
 
     a, alpha, b, beta, k = (six[:, i] for i in (LOG_A, ALPHA, LOG_B, BETA, LOG_K))
-    low, high = np.zeros(len(six)), np.full(len(six), math.log(flops))
+    low, high = (np.full(len(six), bound) for bound in bounds)
     for _ in range(_BISECTIONS):
         u = (low + high) / 2
         gap = a - alpha * (u - fit.center[0]) - b + beta * (math.log(flops) - log_cost(u) - fit.center[1])

@@ -32,6 +32,7 @@ LOG_E, LOG_A, ALPHA, LOG_B, BETA, LOG_K = range(6)
 # E below e^-12 = 6e-6 nats is no loss at all; k from 0.05 to 4.5 is wider than any set of runs can tell apart.
 LEAST = (-12.0, -50.0, 1e-3, -50.0, 1e-3, -3.0)
 MOST = (8.0, 50.0, 4.0, 50.0, 4.0, 1.5)
+FARTHEST = 100.0  # ln of the largest N that is looked at, and of the least
 LOG_NOTHING = -1000.0  # ln E of E = 0: exp of it is 0 in double precision
 
 
@@ -204,6 +205,10 @@ class Coefficients:
         return self.e + math.exp(larger + self.k * math.log1p(math.exp((smaller - larger) / self.k)))
 
     def best_params(self, flops: float) -> float:
-        """The N of least loss at C = 6 N D: N^(alpha + beta) = (alpha / beta)^k A / B (C / 6)^beta."""
+        """The N of least loss at C = 6 N D: N^(alpha + beta) = (alpha / beta)^k A / B (C / 6)^beta.
+
+        A law that hardly depends on N and D has its optimum beyond all reason; it is cut where a float holds it.
+        """
         log_ratio = self.k * math.log(self.alpha / self.beta) + math.log(self.a) - math.log(self.b)
-        return math.exp((log_ratio + self.beta * math.log(flops / 6)) / (self.alpha + self.beta))
+        log_params = (log_ratio + self.beta * math.log(flops / 6)) / (self.alpha + self.beta)
+        return math.exp(min(max(log_params, -FARTHEST), FARTHEST))
