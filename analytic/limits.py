@@ -1,7 +1,7 @@
-"""The largest figures that are taken anywhere: what no model, machine or plan exceeds.
+"""The largest and smallest figures that are accepted anywhere: no model, machine or plan lies outside.
 
-Each is far above anything published, so that a refusal means a typing error, and low enough that no
-arithmetic overflows on the way.
+Each is far from anything published, so that a refusal means a typing error, and near enough that no arithmetic
+overflows or divides by zero on the way.
 """
 
 MAX_LAYERS = 10_000
@@ -11,7 +11,7 @@ MAX_PARAMETERS = 10**15  # a thousand times the largest model published
 MOST_GPUS = 10**9
 MOST_HOURS = 1e7
 MOST_DAYS = 10**5
-MOST_GPU_HOURS = 1e12
+LEAST_GPU_HOURS, MOST_GPU_HOURS = 1e-6, 1e12
 MOST_TOKENS = 10**18
 MOST_EPOCHS = 1e6
 MOST_USD = 1e15  # ten times what the world earns in a year

@@ -12,7 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commands.options import Parser, positive_integer, run
+from analytic.commands.options import FLAGS, Parser, add_flags, reader
+from analytic.commands.run import run
 from analytic.huggingface.config import load
 from analytic.io.files import configs_dir, model_config_paths
 from analytic.memory.implementation import Implementation, implementation_of
@@ -23,6 +24,7 @@ from analytic.planning.architectures import Family, frontier, shapes
 from analytic.report.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
+BASELINE = ("-c", "import json, argparse, dataclasses")
 
 
 def _seconds(*arguments: str) -> float:
@@ -77,21 +79,21 @@ def _schedules(repeats: int) -> Iterator[dict[str, object]]:
 
 def _arguments() -> argparse.Namespace:
     parser = Parser(prog="bench", description=__doc__)
-    parser.add_argument("--repeats", type=positive_integer, default=5, metavar="N")
+    parser.add_argument("--repeats", type=reader(FLAGS["jobs"].read), default=5, metavar="N")
     parser.add_argument("--skip-verify", action="store_true", help="leave out the run over every config (a minute)")
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    add_flags(parser, "json")
+    args: argparse.Namespace = parser.parse_args()
+    return args
 
 
 def main() -> int:
     args = _arguments()
-    deepseek = str(ROOT / "configs" / "deepseek_v3_config.json")
+    foretrain = ("-m", "empirical.commands.main")
     rows = [
-        _timed("a bare interpreter start (the baseline)", args.repeats, "-c", "pass"),
-        _timed("count.py on DeepSeek-V3", args.repeats, "scripts/count.py", deepseek),
-    ]
-    rows += [
-        _timed("plan.py on 5 million USD", args.repeats, "scripts/plan.py", "--budget", "5e6"),
+        _timed("an interpreter that imports json, argparse, dataclasses (the baseline)", args.repeats, *BASELINE),
+        _timed("foretrain count llama-3-8b", args.repeats, *foretrain, "count", "llama-3-8b"),
+        _timed("foretrain count deepseek-v3 -v", args.repeats, *foretrain, "count", "deepseek-v3", "-v"),
+        _timed("foretrain plan --budget 5M", args.repeats, *foretrain, "plan", "--budget", "5M"),
         _search(args.repeats),
         *_schedules(args.repeats),
     ]
@@ -100,8 +102,8 @@ def main() -> int:
         begun = time.perf_counter()
         subprocess.run([sys.executable, "scripts/verify.py", "--json"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         seconds = time.perf_counter() - begun
-        rows.append({"what": f"verify.py, all {models} models, one run", "median_s": seconds})
-        rows.append({"what": "verify.py, per model", "median_s": seconds / models})
+        rows.append({"what": f"foretrain prove, all {models} models, one run", "median_s": seconds})
+        rows.append({"what": "foretrain prove, per model", "median_s": seconds / models})
     baseline = rows[0]["median_s"]
     for row in rows:
         row["ratio"] = row["median_s"] / baseline  # type: ignore[operator]  # both are floats

@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.commands.options import Parser, add_flags, refuse
+from analytic.commands.run import run
 from analytic.exercise.budget import backward_analysis
 from analytic.exercise.model_cost import analyze, detailed_text
 
@@ -17,8 +18,9 @@ def _arguments() -> argparse.Namespace:
     what.add_argument("--model_config", type=Path, metavar="PATH", help="llama or deepseek_v3")
     what.add_argument("--backward_config", type=Path, metavar="PATH", help="a machine, its hours and an architecture")
     what.add_argument("--validate", action="store_true", help="Llama-7B and DeepSeek-V3 against every witness")
-    parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="default: the config's own")
-    return parser.parse_args()
+    add_flags(parser, "seq_len", help_of={"seq_len": "default: the config's own"})
+    args: argparse.Namespace = parser.parse_args()
+    return args
 
 
 def main() -> int:

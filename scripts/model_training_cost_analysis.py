@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.commands.options import Parser, add_flags, refuse
+from analytic.commands.run import run
 from analytic.exercise.budget import get_optimal_N_D_from_cost, training_budget_text
 from analytic.exercise.model_cost import (
     analyze,
@@ -27,8 +28,9 @@ def _arguments() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model_config", type=Path, metavar="PATH", help="llama or deepseek_v3")
     what.add_argument("--training_budget", type=float, metavar="USD", help="at the exercise's own GPUs and prices")
-    parser.add_argument("--seq-len", type=positive_integer, metavar="N", help="default: the config's own")
-    return parser.parse_args()
+    add_flags(parser, "seq_len", help_of={"seq_len": "default: the config's own"})
+    args: argparse.Namespace = parser.parse_args()
+    return args
 
 
 def main() -> int:

@@ -1,11 +1,11 @@
-"""Prove the formulas against the real models: the command of `trainmeter-verify`, from a checkout."""
+"""Prove the formulas against the real models: `foretrain prove`, from a checkout."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from empirical.commands.prove import verify
+from empirical.commands.prove import VERB
 
 if __name__ == "__main__":
-    sys.exit(verify())
+    sys.exit(VERB.main())

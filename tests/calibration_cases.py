@@ -11,7 +11,8 @@ from typing import Any
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted
 from analytic.model.training import TrainingSetup
-from analytic.performance.calibration import SCHEMA, Calibration, Case, Machine, Reading
+from analytic.performance.calibration import Calibration, Case, Machine, Reading
+from analytic.performance.calibration_file import to_json
 from analytic.performance.work import work_of
 from tests.configurations import parsed
 
@@ -88,8 +89,7 @@ def calibration(readings: Sequence[Reading], device: str = "NVIDIA H200") -> Cal
 
 
 def written(path: Path, made: Calibration) -> Path:
-    assert made.as_json()["schema"] == SCHEMA
-    path.write_text(json.dumps(made.as_json()))
+    path.write_text(json.dumps(to_json(made)))
     return path
 
 

@@ -2,7 +2,12 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
-settings.register_profile("trainmeter", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("trainmeter")
+settings.register_profile("foretrain", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("foretrain")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew from what the verbs print")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import Implementation, implementation_of
+from analytic.memory.schedule import MemorySchedule
 from analytic.model.spec import LatentAttention, MoeFfn
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup
 from tests.configurations import parsed
@@ -73,6 +74,11 @@ def predicted(config: ModelConfig) -> Implementation:
     implementation = implementation_of(config, 1)
     assert isinstance(implementation, Implementation), implementation
     return implementation
+
+
+def scheduled(config: ModelConfig, setup: TrainingSetup) -> MemorySchedule:
+    """The schedule of a configuration that has one."""
+    return MemorySchedule(config.spec, predicted(config), setup)
 
 
 def runnable(config: ModelConfig, setup: TrainingSetup) -> TrainingSetup:

@@ -1,133 +1,82 @@
-"""`trainmeter-plan`: from dollars to a model, from a machine to a model, and what a published run implies."""
+"""`foretrain plan`: a budget or a machine to a model, or a machine and an architecture to tokens and a loss."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
 
-from analytic.commands.options import Parser, number_up_to, positive_integer, positive_number, refuse, run
-from analytic.errors import UsageError
-from analytic.hardware.gpus import DTYPES
-from analytic.hardware.table import Hardware, load_hardware
+from analytic.api import DEFAULT_FAMILY, Result, plan, plan_setup
+from analytic.commands.options import Parser, add_flags, given, mfus, prices, refuse
+from analytic.commands.pictures import kind_of, needs_matplotlib
+from analytic.commands.verb import document_verb
+from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import json_bytes, write_files
-from analytic.limits import MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS
-from analytic.model.flops import AttentionConvention
-from analytic.performance.calibration_file import load_calibration
-from analytic.performance.mfu import Assumed, Mfu
-from analytic.performance.predict import Calibrated
-from analytic.planning.architectures import Family, Kind
-from analytic.planning.backward import plan_backward
-from analytic.planning.backward_file import load_setup
-from analytic.planning.budget import DataLimit
-from analytic.planning.forward import DEFAULT_LAW, DEFAULT_MFU, Plan, Request, make_plan
-from analytic.planning.market import DEFAULT_DTYPE, Market, compare
-from analytic.planning.published_run import load_run, shipped_runs
-from analytic.planning.search import tuned
-from analytic.report.backward import backward_text
-from analytic.report.plan import forward_text
-from analytic.report.plan_json import backward_json, claim_json, forward_json
-from analytic.report.published_run import claim_text
-from analytic.scaling.law_file import load_law, load_laws
+from analytic.planning.assumptions import DEFAULT_LAW
+from analytic.planning.forward import Plan
+from analytic.planning.market import DEFAULT_DTYPE
+from analytic.report.document import Document
+from analytic.scaling.laws import MANY_EPOCHS
 
-PROGRAM = "trainmeter-plan"
-DEFAULT_MICRO_BATCH = 1
-DEFAULT_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
-# What only a budget's plan reads; beside --setup or --check-run each would be ignored, and so is refused.
-FORWARD_ONLY = (
-    *("gpu", "mfu", "law", "kind", "vocab_size", "seq_len", "attention", "dtype", "days", "num_gpus"),
-    *("dataset_tokens", "max_epochs", "write_config", "plot", "calibration", "micro_batch"),
-)
-PICTURES = (".png", ".svg")
+DESIGN = ("law", "kind", "vocab_size", "seq_len", "attention", "dtype")
+MORE = ("calibration", "micro_batch", "days", "num_gpus", "dataset_tokens", "max_epochs")
+# What a setup file states itself: each would be ignored, and so is refused.
+NOT_WITH_SETUP = ("gpus", "for", "gpu", "mfu", *DESIGN, *MORE, "write_config", "plot")
 
 
-def plan(argv: Sequence[str] | None = None) -> int:
-    """Make a plan and print it. Returns the exit status: 0, or 2 on bad input."""
-    return run(PROGRAM, lambda: _plan(argv))
+def _add_arguments(parser: Parser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    add_flags(what, "budget", "gpus", "setup", help_of={"gpus": "a machine, such as 64xh100, with --for"})
+    add_flags(parser, "for", "gpu", "mfu", *DESIGN, "calibration", "micro_batch")
+    add_flags(parser.add_mutually_exclusive_group(), "days", "num_gpus")
+    add_flags(parser, "dataset_tokens", "max_epochs", "write_config", "plot")
 
 
-def _plan(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+def _answer(args: Namespace) -> Document:
+    if args.setup is not None:
+        for name in NOT_WITH_SETUP:
+            option = f"--{name.replace('_', '-')}"
+            refuse(getattr(args, name) is not None, f"{option}: not with --setup, whose file states the rest")
+        return plan_setup(args.setup).document
+    hours = getattr(args, "for")
+    refuse((args.gpus is None) != (hours is None), "--gpus and --for: expected together, such as 64xh100 for 3w")
+    if args.gpus is not None:
+        for name in ("gpu", "days", "num_gpus"):
+            refuse(getattr(args, name) is not None, f"--{name.replace('_', '-')}: not with --gpus, a machine as it is")
+    same = args.plot is not None and args.plot == args.write_config
+    refuse(same, "--plot: expected another path than --write-config")
     hardware = load_hardware()
-    if args.budget is not None:
-        text, facts = _forward(args, hardware)
-    else:
-        for name in FORWARD_ONLY:
-            if getattr(args, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')}: only with --budget; the file states the rest")
-        text, facts = _backward(args.setup, hardware) if args.setup else _claim(args.check_run, hardware)
-    sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n" if args.json else text)
-    return 0
-
-
-def _forward(args: argparse.Namespace, hardware: Hardware) -> tuple[str, dict[str, Any]]:
-    refuse(
-        args.plot is not None and args.plot == args.write_config, "--plot: expected another path than --write-config"
+    refuse(args.micro_batch is not None and args.calibration is None, "--micro-batch: only with --calibration")
+    result = plan(
+        budget=args.budget,
+        gpus=args.gpus,
+        hours=hours,
+        gpu=prices(args.gpu, hardware),
+        mfu=mfus(args.mfu, hardware),
+        assumed=_assumed(args),
+        **given(args, *DESIGN, *MORE),
     )
-    request = _request(args, hardware)
-    laws = load_laws() | {request.law.name: request.law}
-    flat: Plan | None = None
-    if args.calibration:
-        calibrated = Calibrated(load_calibration(args.calibration))
-        flat = make_plan(request, ())
-        request = tuned(request, calibrated, hardware, args.micro_batch or DEFAULT_MICRO_BATCH)
-    made = make_plan(request, laws.values())
+    _write(result, args)
+    return result.document
+
+
+def _write(result: Result[Plan], args: Namespace) -> None:
+    """The files asked for, all or none."""
     files: dict[Path, bytes] = {}
     if args.write_config:
-        files[args.write_config] = json_bytes(to_config(made.spec, request.family.seq_len))
+        seq_len = result.value.request.family.seq_len
+        files[args.write_config] = json_bytes(to_config(result.value.spec, seq_len))
     if args.plot:
-        files[args.plot] = _picture_of(made, args.plot)
+        picture = needs_matplotlib(lambda: import_module("analytic.report.plot").picture_of)
+        files[args.plot] = picture(result.value, kind_of(args.plot))
     write_files(files)
-    return forward_text(made, flat), forward_json(made, flat)
 
 
-def _backward(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
-    made = plan_backward(load_setup(path, hardware), load_laws().values())
-    return backward_text(made), backward_json(made)
-
-
-def _claim(path: Path, hardware: Hardware) -> tuple[str, dict[str, Any]]:
-    claimed, published = load_run(path, hardware), shipped_runs(hardware)
-    return claim_text(claimed, published), claim_json(claimed, published)
-
-
-def _picture_of(made: Plan, path: Path) -> bytes:
-    try:
-        from analytic.report.plot import picture_of  # matplotlib takes most of a second to import
-    except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib, which is not installed") from None
-    return picture_of(made, path.suffix.removeprefix(".").casefold())
-
-
-def _request(args: argparse.Namespace, hardware: Hardware) -> Request:
-    if args.micro_batch and not args.calibration:
-        raise UsageError("--micro-batch: only with --calibration, whose MFU depends on it")
+def _assumed(args: Namespace) -> tuple[str, ...]:
+    """The defaults that this plan rests on."""
     family = DEFAULT_FAMILY
-    return Request(
-        budget_usd=args.budget,
-        market=_market(args, hardware),
-        law=load_law(args.law or DEFAULT_LAW),
-        family=Family(
-            kind=args.kind or family.kind,
-            vocab_size=args.vocab_size or family.vocab_size,
-            seq_len=args.seq_len or family.seq_len,
-            convention=args.attention or family.convention,
-        ),
-        data=DataLimit(dataset_tokens=args.dataset_tokens, max_epochs=args.max_epochs),
-        num_gpus=args.num_gpus,
-        days=args.days,
-        assumed=_assumed(args),
-    )
-
-
-def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
-    """The defaults that this plan stands on."""
-    family = DEFAULT_FAMILY
-    defaults = {
+    defaults: dict[str, object] = {
         "law": DEFAULT_LAW,
         "kind": family.kind,
         "vocab_size": family.vocab_size,
@@ -136,85 +85,21 @@ def _assumed(args: argparse.Namespace) -> tuple[str, ...]:
         "dtype": DEFAULT_DTYPE,
     }
     if args.calibration:
-        defaults["micro_batch"] = str(DEFAULT_MICRO_BATCH)
+        defaults["micro_batch"] = 1
+    if args.dataset_tokens:
+        defaults["max_epochs"] = MANY_EPOCHS
     return tuple(
         f"--{name.replace('_', '-')} {value}" for name, value in defaults.items() if getattr(args, name) is None
     )
 
 
-def _market(args: argparse.Namespace, hardware: Hardware) -> Market:
-    general: Mfu | None = None
-    by_gpu: dict[str, Mfu] = {}
-    for name, value in args.mfu or ():
-        given = Assumed(value=value, by="given")
-        if name is None:
-            refuse(general is not None, "--mfu: the MFU of every GPU is given twice")
-            general = given
-        else:
-            key = hardware.find(name).key
-            refuse(key in by_gpu, f"--mfu: {key} is given twice")
-            by_gpu[key] = given
-    prices: dict[str, float | None] = {}
-    for name, price in args.gpu or ():
-        if (key := hardware.find(name).key) in prices:
-            raise UsageError(f"--gpu: {key} is given twice")
-        prices[key] = price
-    if prices and (stray := by_gpu.keys() - prices.keys()):
-        raise UsageError(f"--mfu {', '.join(sorted(stray))}: not among the GPUs of --gpu")
-    general = general or Assumed(value=DEFAULT_MFU, by="default")
-    return compare(hardware, mfu=general, mfu_by_gpu=by_gpu, price_by_gpu=prices, dtype=args.dtype or DEFAULT_DTYPE)
-
-
-def _parser() -> Parser:
-    parser = Parser(prog=PROGRAM, description="Plan a pretraining run from a budget, or from a machine.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--budget", type=positive_number, metavar="USD", help="dollars to spend")
-    what.add_argument("--setup", type=Path, metavar="PATH", help="a machine and an architecture, to plan backward from")
-    what.add_argument("--check-run", type=Path, metavar="PATH", help="a published run, to see what MFU it implies")
-    add = parser.add_argument
-    add("--gpu", action="append", type=_gpu, metavar="NAME[=USD]", help="compare only these; with a price per hour")
-    add("--mfu", action="append", type=_mfu, metavar="[NAME=]X", help=f"model FLOPs utilization, assumed {DEFAULT_MFU}")
-    add("--calibration", type=Path, metavar="FILE", help="what was timed: MFU by shape instead of a constant")
-    add("--micro-batch", type=positive_integer, metavar="B", help="sequences a GPU takes at a time, by default 1")
-    add("--dtype", choices=DTYPES, help=f"whose dense peak counts, by default {DEFAULT_DTYPE}")
-    add("--law", metavar="NAME|PATH", help=f"a scaling law, by default {DEFAULT_LAW}; or a TOML file with one")
-    add("--kind", choices=get_args(Kind), help=f"by default {DEFAULT_FAMILY.kind}")
-    add("--vocab-size", type=positive_integer, metavar="V", help=f"by default {DEFAULT_FAMILY.vocab_size}")
-    add("--seq-len", type=positive_integer, metavar="N", help=f"by default {DEFAULT_FAMILY.seq_len}")
-    add("--attention", choices=get_args(AttentionConvention), help=f"counted, by default {DEFAULT_FAMILY.convention}")
-    when = parser.add_mutually_exclusive_group()
-    when.add_argument("--days", type=number_up_to(MOST_DAYS), metavar="D", help="finish within so many days")
-    when.add_argument("--num-gpus", type=_integer_up_to(MOST_GPUS), metavar="N", help="rent so many GPUs")
-    add("--dataset-tokens", type=_integer_up_to(MOST_TOKENS), metavar="T", help="unique tokens there are")
-    add("--max-epochs", type=number_up_to(MOST_EPOCHS), metavar="E", help="how often they may be seen")
-    add("--write-config", type=Path, metavar="PATH", help="write the architecture as a config.json")
-    add("--plot", type=_picture, metavar="PATH", help="draw loss against N and D, as .png or .svg")
-    add("--json", action="store_true", help="the same facts for machines, in base units")
-    return parser
-
-
-def _integer_up_to(most: int) -> Any:
-    def read(text: str) -> int:
-        value = positive_number(text)
-        if value != int(value) or value > most:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected an integer from 1 to {most:g}")
-        return int(value)
-
-    return read
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.casefold() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a path that ends in {' or '.join(PICTURES)}")
-    return path
-
-
-def _gpu(text: str) -> tuple[str, float | None]:
-    name, equals, price = text.partition("=")
-    return name, positive_number(price) if equals else None
-
-
-def _mfu(text: str) -> tuple[str | None, float]:
-    name, equals, value = text.rpartition("=")
-    return name if equals else None, positive_number(value)
+VERB = document_verb(
+    name="plan",
+    summary="Which model to train, on how many tokens, to which loss: from a budget or from a machine.",
+    examples=(
+        "foretrain plan --budget 200k --gpu h100=2.5 --dataset-tokens 500B",
+        "foretrain plan --gpus 64xh100 --for 3w --plot plan.svg --write-config model.json",
+    ),
+    add_arguments=_add_arguments,
+    answer=_answer,
+)

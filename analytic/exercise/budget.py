@@ -8,12 +8,12 @@ from analytic.errors import UsageError
 from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 from analytic.performance.mfu import Assumed
-from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
-from analytic.planning.forward import Request
-from analytic.planning.market import Market, compare, compute_from_usd
-from analytic.report.backward import backward_text
+from analytic.planning.budget import Dollars
+from analytic.planning.market import Market, compare, compute_of
+from analytic.report.backward import backward_document
+from analytic.report.text import document_text
 from analytic.scaling.law_file import load_law, load_laws
 from analytic.scaling.optimum import closed_form
 
@@ -40,10 +40,7 @@ def get_optimal_N_D_from_cost(cost_budget: float) -> tuple[int, int, float, str]
     if type(cost_budget) not in (int, float):
         raise UsageError(f"budget = {cost_budget!r}: expected a number of USD")
     market, law = exercise_market(), load_law(LAW)
-    request = Request(
-        budget_usd=cost_budget, market=market, law=law, family=Family(kind="dense", vocab_size=32_000, seq_len=4096)
-    )
-    compute = float(compute_from_usd(request.budget_usd, market.best))
+    compute = float(compute_of(Dollars(cost_budget), market.best))
     best = closed_form(law, compute)
     if min(best.params, best.tokens) < 1:
         raise UsageError("the budget does not pay for one parameter and one token")
@@ -77,4 +74,5 @@ def backward_analysis(path: Path) -> str:
     Raises:
         PlannerError: whatever is wrong with the file, naming field and line.
     """
-    return backward_text(plan_backward(load_setup(path, load_hardware()), load_laws().values()))
+    made = plan_backward(load_setup(path, load_hardware()), load_laws().values())
+    return document_text(backward_document(made), is_verbose=True)

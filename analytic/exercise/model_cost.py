@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from analytic.errors import UnsupportedModelError
 from analytic.huggingface import config as hf
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
+from analytic.model.params import layer_params
 from analytic.model.spec import LayerRun
 from analytic.model.training import TrainingSetup, fused_kernel
-from analytic.report.count import Summary, Workload, summarize
-from analytic.report.memory import memory_text
-from analytic.report.memory_json import LayerForward, layer_forward
-from analytic.report.text import count_text, figure, flops_text, gib_text, params_text
+from analytic.planning.counts import Summary, Workload, summarize
+from analytic.report.count import count_sections
+from analytic.report.memory import memory_sections
+from analytic.report.text import count_line as figure
+from analytic.report.text import sections_text
+from analytic.report.units import flops_text, gib_text, params_text
 
 Figures = tuple[int, float, float]
 
 OLD_BYTES_PER_PARAMETER = 12  # an earlier document's convention: 16-bit weights and gradients, two fp32 moments
+
+
+@dataclass(frozen=True, slots=True)
+class LayerForward:
+    """Peak memory of one layer's forward pass: its weights, its input, and what the pass itself allocates.
+
+    Rotary tables, which all layers share, and gradients are not included. `moment` is when the pass has most.
+    """
+
+    implementation: str
+    weights_bytes: int
+    input_bytes: int
+    forward_transient_bytes: int
+    moment: str
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.input_bytes + self.forward_transient_bytes
+
+
+def layer_forward(config: ModelConfig, run: LayerRun, setup: TrainingSetup) -> LayerForward | NotPredicted:
+    """The figure for the layers of `run`: nothing is saved, as under checkpointing."""
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
+        return schedule
+    hidden_size, memory = config.spec.hidden_size, schedule.layer(run.layer)
+    sizes = layer_params(run.layer, hidden_size).values()
+    return LayerForward(
+        implementation=schedule.implementation.name,
+        weights_bytes=sum(setup.rounded(numel * setup.itemsize) for numel in sizes),
+        input_bytes=setup.rounded(setup.tokens * hidden_size * setup.itemsize),
+        forward_transient_bytes=memory.forward_transient.total_bytes,
+        moment=memory.forward_transient.moment,
+    )
 
 
 def model_training_cost_analysis_llama(path: str | Path, seq_len: int | None = None) -> Figures:
@@ -94,18 +133,12 @@ def exercise_text(summary: Summary) -> str:
 
 
 def detailed_text(summary: Summary) -> str:
-    """Every term of the counts, and the memory of a training step beside the old convention."""
+    """Every term of the counts, and the memory of a training step compared with the old convention."""
     setup = exercise_setup(summary.config, summary.workload.seq_len)
     old = OLD_BYTES_PER_PARAMETER * summary.params.total
+    text = sections_text((*count_sections(summary), *memory_sections(summary.config, setup)))
     convention = figure(f"{OLD_BYTES_PER_PARAMETER} bytes a parameter", old, gib_text(old))
-    return "\n".join(
-        (
-            count_text(summary),
-            memory_text(summary.config, setup),
-            f"{convention}, an earlier document's convention: no activations, no moment; not a prediction",
-            "",
-        )
-    )
+    return f"{text}{convention}, an earlier document's convention: no activations, no moment; not a prediction\n"
 
 
 def _figures(summary: Summary) -> Figures:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from analytic.errors import FileError, PlannerError, UsageError
+from analytic.errors import FileError, UsageError, listed
 from analytic.hardware.gpus import Gpu, read_gpu
 from analytic.hardware.prices import Price, read_price
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Keys
+from analytic.io.located import located
 
 Entry = TypeVar("Entry")
 
@@ -33,7 +34,7 @@ class Hardware:
         for gpu in self.gpus.values():
             if wanted == gpu.key or wanted in gpu.aliases:
                 return gpu
-        raise UsageError(f"no GPU {name!r}: expected one of {', '.join(self.gpus)}")
+        raise UsageError(f"no GPU {name!r}: expected one of {listed(self.gpus)}")
 
     def of_device(self, device_name: str) -> Gpu | None:
         """The GPU that calls itself so (`torch.cuda.get_device_name()`), or None: never a similar one."""
@@ -54,20 +55,17 @@ def load_hardware(*paths: Path) -> Hardware:
         gpus |= _entries(path, tables, "gpus", read_gpu)
         prices |= _entries(path, tables, "prices", read_price)
     if unknown := sorted(prices.keys() - gpus.keys()):
-        raise FileError(f"prices of {', '.join(unknown)}: expected one of {', '.join(gpus)}")
+        raise FileError(f"prices of {listed(unknown)}: expected one of {listed(gpus)}")
     return Hardware(gpus=gpus, prices=prices)
 
 
 def _entries(path: Path, tables: Keys, kind: str, read: Callable[[str, Keys], Entry]) -> dict[str, Entry]:
     """Every entry of the table `kind`, which a file may lack; errors name path and entry."""
     result = {}
-    where = kind
-    try:
+    with located(path):
         tables.allow(("gpus", "prices"))
         section = tables.section(kind) or Keys({})
         for key in section.config:
-            where = f"{kind}.{key}"
-            result[key] = read(key, section.section(key) or Keys({}))
-    except PlannerError as error:
-        raise type(error)(f"{path}: {where}: {error}") from None
+            with located(f"{kind}.{key}"):
+                result[key] = read(key, section.section(key) or Keys({}))
     return result

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from analytic.errors import PlannerError, SpecError, UnsupportedModelError
+from analytic.errors import SpecError, UnsupportedModelError, listed
+from analytic.huggingface.checks import check_unread_keys
 from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS, Family
+from analytic.huggingface.write import to_config
 from analytic.io.files import read_json_object
 from analytic.io.keys import Derived, Keys
+from analytic.io.located import located
 from analytic.limits import MAX_LAYERS, MAX_PARAMETERS
 from analytic.model.params import model_params
 from analytic.model.spec import ModelSpec, Numerics
@@ -48,6 +51,33 @@ class ModelConfig:
     derived: Mapping[str, Derived]
     raw: Mapping[str, Any]
 
+    @classmethod
+    def designed(cls, spec: ModelSpec, seq_len: int) -> Self:
+        """The configuration of a designed model, as if `to_config` had written it and `parse` had read it.
+
+        Raises:
+            UnsupportedModelError: a model that `to_config` does not write.
+            SpecError: a model too large, or a width that its heads do not divide.
+        """
+        raw = to_config(spec, seq_len)
+        if spec.hidden_size % raw["num_attention_heads"]:
+            raise SpecError(f"hidden_size = {spec.hidden_size}: expected a multiple of num_attention_heads")
+        _refuse_too_large(spec)
+        return cls(
+            name="plan",
+            path=Path("plan"),
+            model_type=raw["model_type"],
+            read_as=raw["model_type"],
+            transformers_class=FAMILIES[raw["model_type"]].transformers_class,
+            notes=(),
+            spec=spec,
+            numerics=Numerics(norm_eps=raw["rms_norm_eps"], rope_theta=raw["rope_theta"], activation=raw["hidden_act"]),
+            default_seq_len=seq_len,
+            seq_len_source="max_sequence_length",
+            derived={},
+            raw=raw,
+        )
+
 
 def load(path: Path) -> ModelConfig:
     """Read a `config.json`.
@@ -57,11 +87,9 @@ def load(path: Path) -> ModelConfig:
         SpecError: keys that contradict each other.
         UnsupportedModelError: a `model_type` that is not supported.
     """
-    raw = read_json_object(path)
-    try:
+    raw = read_json_object(path, is_finite=False)
+    with located(path):
         return parse(path, Keys(raw))
-    except PlannerError as error:
-        raise type(error)(f"{path}: {error}") from None
 
 
 def parse(path: Path, keys: Keys) -> ModelConfig:
@@ -76,7 +104,9 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         )
     read_as = SAME_WEIGHTS_AS.get(stated, stated)
     if read_as not in FAMILIES:
-        raise UnsupportedModelError(f"model_type = {model_type!r}: expected one of {', '.join(_SUPPORTED)}")
+        raise UnsupportedModelError(
+            f"model_type = {model_type!r}: expected one of {_SUPPORTED_LISTED}", key="model_type"
+        )
     if stated != read_as:
         notes.append(f"model_type {stated} read as {read_as}, whose class holds the same weights")
     family = FAMILIES[read_as]
@@ -86,9 +116,8 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
         keys = _with_nested_defaults(keys, family)
     keys.require(family.required, read_as)
     spec, numerics = family.parse(keys)
-    total = model_params(spec).total
-    if total > MAX_PARAMETERS:
-        raise SpecError(f"{total} parameters: expected at most {MAX_PARAMETERS}")
+    check_unread_keys(keys, spec.vocab_size)
+    _refuse_too_large(spec)
     notes += [
         f"{key} = {keys.config[key]}: multi-token-prediction layers of {read_as} are not counted"
         for key in _MTP_KEYS
@@ -111,7 +140,14 @@ def parse(path: Path, keys: Keys) -> ModelConfig:
     )
 
 
+def _refuse_too_large(spec: ModelSpec) -> None:
+    total = model_params(spec).total
+    if total > MAX_PARAMETERS:
+        raise SpecError(f"{total} parameters: expected at most {MAX_PARAMETERS}")
+
+
 _SUPPORTED = sorted((*FAMILIES, *SAME_WEIGHTS_AS))
+_SUPPORTED_LISTED = listed(_SUPPORTED, shown_by="foretrain list families")
 _MAXIMUM_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _MTP_KEYS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 
@@ -124,7 +160,7 @@ def _text_part(keys: Keys, model_type: str) -> Keys:
     if nested.config.get("model_type") not in _SUPPORTED:
         inner = nested.config.get("model_type")
         raise UnsupportedModelError(
-            f"model_type = {model_type!r}, its text_config {inner!r}: expected one of {', '.join(_SUPPORTED)}"
+            f"model_type = {model_type!r}, its text_config {inner!r}: expected one of {_SUPPORTED_LISTED}"
         )
     return nested
 
@@ -156,6 +192,6 @@ def _default_seq_len(keys: Keys, spec: ModelSpec) -> tuple[int, str]:
     if keys.config.get("max_sequence_length") is not None:
         return keys.integer("max_sequence_length"), "max_sequence_length"
     for key in _MAXIMUM_KEYS:
-        if keys.config.get(key) is not None:
+        if key in keys.config:
             return min(keys.integer(key), ASSUMED_SEQ_LEN), f"{key}, at most 4096"
     return ASSUMED_SEQ_LEN, "assumed: the config states no maximum"

@@ -36,7 +36,7 @@ def to_config(spec: ModelSpec, seq_len: int) -> dict[str, Any]:
                 "num_experts_per_tok": chosen,
                 "sliding_window": None,
             }
-    if spec != _plain(spec, attention, plain):
+    if not _is_plain(spec, attention, plain):
         raise UnsupportedModelError(f"{model_type} configs are written of equal layers without biases or extras only")
     return {
         "architectures": [architecture],
@@ -58,14 +58,15 @@ def to_config(spec: ModelSpec, seq_len: int) -> dict[str, Any]:
     }
 
 
-def _plain(spec: ModelSpec, attention: GroupedQueryAttention, ffn: DenseFfn | MoeFfn) -> ModelSpec:
-    """The model that the written keys describe: what else `spec` has would be lost."""
+def _is_plain(spec: ModelSpec, attention: GroupedQueryAttention, ffn: DenseFfn | MoeFfn) -> bool:
+    """Whether the written keys describe all of the model: what else it had would be lost."""
     bare = GroupedQueryAttention(
         num_heads=attention.num_heads, num_kv_heads=attention.num_kv_heads, head_dim=attention.head_dim
     )
-    return ModelSpec(
+    first = spec.layers[0]
+    return first == LayerSpec(attention=bare, ffn=ffn) and spec == ModelSpec(
         hidden_size=spec.hidden_size,
         vocab_size=spec.vocab_size,
-        layers=(LayerSpec(attention=bare, ffn=ffn),) * len(spec.layers),
+        layers=(first,) * len(spec.layers),  # the same object: tuples compare it by identity
         tie_word_embeddings=spec.tie_word_embeddings,
     )

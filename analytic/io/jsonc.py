@@ -9,8 +9,7 @@ from typing import Any
 
 from analytic.errors import FileError
 from analytic.io.files import parse_json_object, read_text
-
-KeyPath = tuple[str, ...]
+from analytic.io.located import KeyPath, located
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/|/\*', re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
@@ -24,13 +23,12 @@ def read_jsonc(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     Raises:
         FileError: naming the path, the line and what is wrong.
     """
-    try:
-        text = without_comments(read_text(path))
-        value = parse_json_object(path, text, strict=False)
+    text = read_text(path)
+    with located(path):
+        text = without_comments(text)
+    value = parse_json_object(path, text, is_finite=False, has_unique_keys=False)
+    with located(path):
         return value, key_lines(text)
-    except FileError as error:
-        message = str(error)
-        raise FileError(message if message.startswith(str(path)) else f"{path}: {message}") from None
 
 
 def without_comments(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Never
 
-from analytic.errors import FileError
+from analytic.errors import FileError, listed
 from analytic.limits import MAX_DIMENSION
 
 
@@ -33,16 +33,16 @@ class Keys:
         """Raise unless every key is there: a config of another schema must not be read by class defaults."""
         missing = [key for key in keys if key not in self.config]
         if missing:
-            raise FileError(f"missing {', '.join(missing)}: a {model_type} config must state {', '.join(keys)}")
+            raise FileError(f"missing {listed(missing)}: a {model_type} config must state {listed(keys)}")
 
     def allow(self, keys: Collection[str]) -> None:
         """Raise on a key that nothing reads: in a file of our own format it is a misspelling."""
         for key in self.config:
             if key not in keys:
-                raise FileError(f"{key}: no such key, expected one of {', '.join(sorted(keys))}")
+                raise FileError(f"{key}: no such key, expected one of {listed(sorted(keys))}", key=key)
 
     def reject(self, key: str, value: object, expected: str) -> Never:
-        raise FileError(f"{key} = {_shown(value)}: expected {expected}")
+        raise FileError(f"{key} = {_shown(value)}: expected {expected}", key=key)
 
     def integer(self, key: str, absent: Derived | None = None, *, least: int = 1, most: int = MAX_DIMENSION) -> int:
         value = self._value(key, absent)
@@ -82,15 +82,15 @@ class Keys:
 
     def text(self, key: str, absent: Derived | None = None, *, among: Collection[str] = ()) -> str:
         value = self._value(key, absent)
-        if type(value) is not str or (among and value not in among):
-            self.reject(key, value, f"one of {', '.join(among)}" if among else "a string")
+        if type(value) is not str or (among and value not in among) or not _is_unicode(value):
+            self.reject(key, value, f"one of {listed(among)}" if among else "a string")
         return value
 
     def texts(self, key: str, *, length: int, among: Collection[str]) -> list[str]:
         """A list of `length` strings, each one of `among`."""
         value = self.config[key]
         if type(value) is not list or len(value) != length or any(item not in among for item in value):
-            self.reject(key, value, f"a list of {length} strings, each one of {', '.join(among)}")
+            self.reject(key, value, f"a list of {length} strings, each one of {listed(among)}")
         return value
 
     def each(self, key: str, absent: Derived | None = None, *, length: int) -> list[int]:
@@ -100,6 +100,13 @@ class Keys:
         if any(type(item) is not int or not 1 <= item <= MAX_DIMENSION for item in values):
             self.reject(key, value, f"an integer from 1 to {MAX_DIMENSION}, or {length} of them")
         return values
+
+    def numbers(self, key: str) -> list[float]:
+        """A list of positive numbers."""
+        value = self.config.get(key)
+        if type(value) is not list or not value or not all(_is_positive(item) for item in value):
+            self.reject(key, value, "a list of positive numbers")
+        return value
 
     def switches(self, key: str, *, length: int) -> list[bool]:
         """A list of `length` zeros and ones."""
@@ -125,13 +132,14 @@ class Keys:
         return Keys(value, self.derived)
 
     def unreported(self) -> Keys:
-        """The same keys for what changes no count: whatever is derived there need not be told."""
+        """The same keys for what changes no count: whatever is derived there is not reported."""
         return Keys(self.config)
 
     def must_be(self, key: str, value: object, reason: str) -> None:
         """Refuse an option whose other values are not counted; an absent or null key passes."""
-        if self.config.get(key) is not None and self.config[key] != value:
-            self.reject(key, self.config[key], f"{_shown(value)} ({reason})")
+        stated = self.config.get(key)
+        if stated is not None and (stated != value or type(stated) is not type(value)):
+            self.reject(key, stated, f"{_shown(value)} ({reason})")
 
     def _value(self, key: str, absent: Derived | None) -> Any:
         value = self.config.get(key)
@@ -141,8 +149,20 @@ class Keys:
         return value
 
 
+def _is_positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value <= sys.float_info.max  # type: ignore[operator]  # a number
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text is none with half of a surrogate pair, which JSON can spell and no file or terminal can hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _shown(value: object) -> str:
     """A JSON value on one short line, as JSON spells it."""
     spelled = {True: "true", False: "false", None: "null"}
-    text = spelled[value] if value is None or isinstance(value, bool) else repr(value)
+    try:
+        text = spelled[value] if value is None or isinstance(value, bool) else repr(value)
+    except ValueError:  # TOML has hexadecimal integers of any length; Python prints 4,300 digits
+        return "an integer of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -3,5 +3,5 @@
 `tape` and `tensors` are the machine: sizes with names, storages freed with their last reference, autograd's
 nodes run backward in the engine's order. `ops` and `expert_ops` are the operators, `blocks`, `attention`,
 `moe`, `decoder` and `model` what `transformers` does with them, line by line. `layer` and `step` read peaks
-off the schedules, `fit` inverts them, `cuda` lists what only a GPU can tell, `summary` says it all in JSON.
+off the schedules, `schedule` is where callers begin, `capacity` inverts it, `cuda` lists what only a GPU shows.
 """

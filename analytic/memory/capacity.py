@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from analytic.errors import UsageError
 from analytic.limits import MAX_DIMENSION
-from analytic.memory.implementation import Implementation
-from analytic.memory.step import step_memory
-from analytic.model.flops import Checkpointing
-from analytic.model.spec import ModelSpec
-from analytic.model.training import TrainingSetup
+from analytic.memory.schedule import MemorySchedule
+from analytic.model.checkpointing import Checkpointing
 
 RESERVE_BYTES = 2 * 10**9  # assumed: what the CUDA context, workspaces and fragmentation take
 
@@ -29,15 +27,8 @@ class Fit:
     seq_len: int
 
 
-def fits(
-    spec: ModelSpec,
-    implementation: Implementation,
-    setup: TrainingSetup,
-    *,
-    memory_bytes: int,
-    reserve_bytes: int,
-) -> tuple[Fit, ...]:
-    """Without checkpointing and with it: what a step may grow to before its peak leaves the memory.
+def fits(schedule: MemorySchedule, *, memory_bytes: int, reserve_bytes: int) -> tuple[Fit, ...]:
+    """Under each choice of checkpointing: what a step may grow to before its peak leaves the memory.
 
     Args:
         memory_bytes: what the GPU has. reserve_bytes: what is kept free of it, for the context, workspaces,
@@ -51,21 +42,17 @@ def fits(
     available = memory_bytes - reserve_bytes
 
     def fit(checkpointing: Checkpointing) -> Fit:
-        base = replace(setup, checkpointing=checkpointing)
+        base = replace(schedule.setup, checkpointing=checkpointing)
 
         def with_batch(n: int) -> bool:
-            return _peak(spec, implementation, replace(base, micro_batch=n)) <= available
+            return schedule.under(replace(base, micro_batch=n)).peak_bytes() <= available
 
         def with_length(n: int) -> bool:
-            return _peak(spec, implementation, replace(base, seq_len=n)) <= available
+            return schedule.under(replace(base, seq_len=n)).peak_bytes() <= available
 
         return Fit(checkpointing, _largest(with_batch), _largest(with_length))
 
-    return fit("none"), fit("full")
-
-
-def _peak(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> int:
-    return step_memory(spec, implementation, setup).step_peak.total_bytes
+    return tuple(fit(checkpointing) for checkpointing in get_args(Checkpointing))
 
 
 def _largest(is_possible: Callable[[int], bool]) -> int:

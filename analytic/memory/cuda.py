@@ -43,7 +43,7 @@ class CudaOnly:
     They are in no predicted peak, but for those of flash attention where the setup counts kernel bytes.
 
     Attributes:
-        size_bytes: None where only a measurement can tell.
+        size_bytes: None where it has to be measured.
         when: the moments at which they are live.
     """
 
@@ -54,7 +54,7 @@ class CudaOnly:
 
 
 def cuda_only(spec: ModelSpec, setup: TrainingSetup) -> Iterator[CudaOnly]:
-    """The lines to put beside a prediction."""
+    """The lines that go with a prediction."""
     if setup.attention_kernel == "flash":
         sizes = [flash_backward_bytes(heads_of(layer.attention), setup) for layer in set(spec.layers)]
         largest = max(sum(setup.rounded(size_bytes) for size_bytes in one) for one in sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import assert_never
 
 from analytic.memory import ops
@@ -12,6 +13,18 @@ from analytic.memory.moe import moe_ffn
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Tensor
 from analytic.model.spec import DenseFfn, LayerSpec, MoeFfn
+
+
+def layer_in_training(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Tensor:
+    """A layer as a training step runs it: checkpointed, if the setup says so."""
+    call = partial(decoder_layer, t, layer, context=context)
+    match context.setup.checkpointing:
+        case "none":
+            return call(x)
+        case "full":
+            return t.checkpoint(call, x)
+        case _:
+            assert_never(context.setup.checkpointing)
 
 
 def decoder_layer(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Tensor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
-from analytic.memory.decoder import decoder_layer
+from analytic.memory.decoder import decoder_layer, layer_in_training
 from analytic.memory.implementation import Context, Implementation
 from analytic.memory.peaks import Peak, breakdown, live_after, peak, peak_of
 from analytic.memory.static import layer_base
@@ -97,9 +96,8 @@ def _recorded(
     t: Tape, layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
 ) -> Tensor:
     """Run the layer as in training. What is returned has no storage any more: the rest of a model frees it."""
-    call = partial(decoder_layer, t, layer, context=Context(setup, implementation))
     x = _input(hidden_size, setup, Node("layer input", "", [], 1))
-    out = t.checkpoint(call, x) if setup.checkpointing == "full" else call(x)
+    out = layer_in_training(t, layer, x, Context(setup, implementation))
     out.storage = None
     return out
 

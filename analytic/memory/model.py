@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from analytic.memory import ops
 from analytic.memory.blocks import rms_norm
-from analytic.memory.decoder import decoder_layer
+from analytic.memory.decoder import layer_in_training
 from analytic.memory.implementation import Context, Implementation
 from analytic.memory.static import rotary_dim
 from analytic.memory.tape import Tape
@@ -22,7 +21,7 @@ EMBEDDING, LOSS = "embedding", "loss"
 
 @dataclass(frozen=True, slots=True)
 class ScheduledLayer:
-    """A layer that stands for `count` equal ones in a row: first, inner and last ones are scheduled apart.
+    """A layer in place of `count` equal ones in a row: first, inner and last ones are scheduled apart.
 
     The first of a run differs from the next ones in what came before it, the last in what comes after.
     """
@@ -70,8 +69,7 @@ def _model(t: Tape, spec: ModelSpec, implementation: Implementation, setup: Trai
     x = embedded
     for scheduled in scheduled_layers(spec):
         t.mark(FORWARD, scheduled.label)
-        call = partial(decoder_layer, t, scheduled.layer, context=context)
-        x = t.checkpoint(call, x) if setup.checkpointing == "full" else call(x)
+        x = layer_in_training(t, scheduled.layer, x, context)
     t.mark(FORWARD, LOSS)
     return rms_norm(t, x, spec.hidden_size, "norm")
 

@@ -188,7 +188,7 @@ def attention_kernel(
 ) -> Tensor:
     """One fused operator: its output, and the row statistics and random state that backward wants.
 
-    `inside_bytes` are live in its backward beside all three gradients.
+    `inside_bytes` are live in its backward together with all three gradients.
     """
     flows = [same(q), same(k), Flow(v, v.numel * v.itemsize, scratch=inside_bytes)]
     node = t.record(name, flows, saves=[q, k, v])

@@ -9,13 +9,14 @@ from analytic.memory import ops
 from analytic.memory.implementation import Implementation
 from analytic.memory.peaks import Live
 from analytic.memory.tensors import Category
+from analytic.model.optimizer import cost_of
 from analytic.model.params import layer_params, model_params
 from analytic.model.spec import GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 from analytic.model.training import TrainingSetup
 
 
 def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup) -> Live:
-    """What the figures of a single layer stand on: its parameters (and gradients), input, tables, mask."""
+    """What is live before a single layer runs: its parameters (and gradients), input, tables, mask."""
     live: Live = Live()
     for name, numel in layer_params(layer, hidden_size).items():
         size_bytes = setup.rounded(numel * setup.itemsize)
@@ -33,7 +34,7 @@ def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementatio
 
 
 def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
-    """What a training step stands on: parameters, gradients if there are any, optimizer states, token ids."""
+    """What is live before a training step: parameters, gradients if there are any, optimizer states, token ids."""
     live: Live = Live()
     for (name, numel), count in Counter(model_tensors(spec)).items():
         one = setup.rounded(numel * setup.itemsize)
@@ -51,14 +52,16 @@ def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
 
 
 def least_states(spec: ModelSpec, setup: TrainingSetup) -> dict[Category, int]:
-    """Bytes that a step holds at the least, while its optimizer runs: what needs no schedule to be told.
+    """Bytes that a step holds at the end of backward at the least: what needs no schedule.
 
     Of any model, from its count of parameters; without buffers, inputs and rounding.
     """
-    numel = model_params(spec).total
-    states = sum(size_bytes for name, size_bytes in _optimizer_state(numel, setup) if name != "step")
-    itemsizes = {Category.PARAMETERS: setup.itemsize, Category.GRADIENTS: setup.itemsize}
-    return {category: numel * itemsize for category, itemsize in itemsizes.items()} | {Category.OPTIMIZER: states}
+    numel, state = model_params(spec).total, setup.state
+    return {
+        Category.PARAMETERS: numel * state.weights,
+        Category.GRADIENTS: numel * state.gradients,
+        Category.OPTIMIZER: numel * (state.master_weights + state.optimizer),
+    }
 
 
 def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:
@@ -74,11 +77,6 @@ def model_tensors(spec: ModelSpec) -> Iterator[tuple[str, int]]:
         yield "lm_head", table
 
 
-def optimizer_itemsize(setup: TrainingSetup) -> int:
-    """Bytes of an element of what the optimizer works on."""
-    return ops.FP32 if setup.has_master_weights else setup.itemsize
-
-
 def rotary_dim(layer: LayerSpec) -> int:
     """Features of one head that are turned."""
     attention = layer.attention
@@ -86,15 +84,11 @@ def rotary_dim(layer: LayerSpec) -> int:
 
 
 def _optimizer_state(numel: int, setup: TrainingSetup) -> Iterator[tuple[str, int]]:
-    """`torch/optim/adamw.py`: two moments in the parameter's type; fused, also a step count on the device."""
+    """Master weights, and the optimizer's own states, of one parameter tensor."""
     if setup.has_master_weights:
         yield "master weights", setup.rounded(numel * ops.FP32)
-    if setup.optimizer == "none":
-        return
-    for moment in ("exp_avg", "exp_avg_sq"):
-        yield moment, setup.rounded(numel * optimizer_itemsize(setup))
-    if setup.optimizer == "adamw_fused":
-        yield "step", setup.rounded(ops.FP32)
+    for name, size_bytes in cost_of(setup.optimizer).state_bytes(numel, setup.optimizer_itemsize).items():
+        yield name, setup.rounded(size_bytes)
 
 
 def _mask_bytes(setup: TrainingSetup) -> int:

@@ -10,9 +10,10 @@ from analytic.memory import ops
 from analytic.memory.implementation import Implementation
 from analytic.memory.model import BACKWARD, FORWARD, forward_and_backward, scheduled_layers
 from analytic.memory.peaks import Live, Peak, highest, live_after, peak
-from analytic.memory.static import model_base, model_tensors, optimizer_itemsize
+from analytic.memory.static import model_base, model_tensors
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Category, Event, Label
+from analytic.model.optimizer import cost_of
 from analytic.model.spec import LayerSpec, ModelSpec
 from analytic.model.training import TrainingSetup
 
@@ -75,7 +76,7 @@ class StepMemory:
 def step_memory(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> StepMemory:
     """Schedule forward, backward and optimizer step, and find their peak."""
     base = model_base(spec, setup)
-    segments = [*_passes(spec, implementation, setup), *_optimizer(spec, setup)]
+    segments = list(step_segments(spec, implementation, setup))
     total, live = base.total(), Live(base)
     best = base.total()
     moments: list[Moment] = []
@@ -117,6 +118,12 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
     )
 
 
+def step_segments(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Segment]:
+    """Forward, backward and optimizer step in their order; above the base."""
+    yield from _passes(spec, implementation, setup)
+    yield from _optimizer(spec, setup)
+
+
 def step_events(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Event]:
     """Forward and backward of every layer, in full; above the base."""
     for segment in _passes(spec, implementation, setup):
@@ -153,18 +160,15 @@ def _passes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetu
 
 
 def _optimizer(spec: ModelSpec, setup: TrainingSetup) -> Iterator[Segment]:
-    """What the optimizer allocates beside its states (`torch/optim/adam.py`, `_multi_tensor_adam`)."""
+    """What the optimizer's step allocates besides its states."""
     tensors = list(model_tensors(spec))
     if setup.has_master_weights:
         yield Segment("gradients to fp32", "", 0, 1, _to_fp32(tensors, setup))
-    match setup.optimizer:
-        case "adamw_foreach":
-            itemsize = optimizer_itemsize(setup)
-            copies = sum(setup.rounded(numel * itemsize) for _, numel in tensors)
-            label = Label("exp_avg_sq_sqrt", Category.TEMPORARIES)
-            yield Segment("optimizer step", "", 0, 1, [(label, copies), (label, -copies)])
-        case "adamw_fused" | "none":
-            return
+    if names := cost_of(setup.optimizer).copies:
+        size_bytes = sum(setup.rounded(numel * setup.optimizer_itemsize) for _, numel in tensors)
+        labels = [Label(name, Category.TEMPORARIES) for name in names]
+        events = [(label, size) for size in (size_bytes, -size_bytes) for label in labels]
+        yield Segment("optimizer step", "", 0, 1, events)
 
 
 def _to_fp32(tensors: list[tuple[str, int]], setup: TrainingSetup) -> list[Event]:

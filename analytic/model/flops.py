@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from analytic.model.breakdown import Breakdown
+from analytic.model.checkpointing import Checkpointing, recomputation
 from analytic.model.params import (
     attention_matrices,
     dense_matrices,
     embedding_matrices,
     expert_matrices,
 )
-from analytic.model.spec import Attention, DenseFfn, FeedForward, LayerSpec, ModelSpec, MoeFfn, NormSlot
+from analytic.model.spec import Attention, DenseFfn, FeedForward, LayerSpec, ModelSpec, MoeFfn
 
 AttentionConvention = Literal["full", "causal", "half"]
-Checkpointing = Literal["none", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,8 @@ class TrainingFlops:
 
     Attributes:
         forward: one forward pass. backward: twice that, for the gradients of both factors.
-        recompute: the layers' forward passes again under checkpointing, as textbooks count it.
-        recompute_executed: what torch's non-reentrant checkpoint executes of that: it stops at the
-            last tensor to restore, so a layer that ends in a projection does not repeat that one.
+        recompute, recompute_executed: the layers' forward passes again under checkpointing, as textbooks
+            count it and as torch executes it (`Recomputation`).
     """
 
     tokens: int
@@ -152,7 +151,7 @@ def training_flops(
     checkpointing: Checkpointing = "none",
     mtp: bool = False,
 ) -> TrainingFlops:
-    """One training step: forward, backward and, with every layer checkpointed, recomputation.
+    """One training step: forward, backward and, under checkpointing, recomputation.
 
     Backward is twice forward: each product's gradient takes one product for either factor
     (arXiv:2001.08361, section 2.1). Attention kernels that recompute QK^T in their backward pass
@@ -160,11 +159,11 @@ def training_flops(
     """
     forward = forward_flops(spec, seq_len, convention, mtp=mtp).total
     recompute = executed = 0
-    if checkpointing == "full":
-        for layer, count in Counter(spec.layers + (spec.mtp_layers if mtp else ())).items():
-            one = layer_flops(layer, spec.hidden_size, seq_len, convention)
-            recompute += one.total * count
-            executed += (one.total - last_projection_flops(layer, one)) * count
+    for layer, count in Counter(spec.layers + (spec.mtp_layers if mtp else ())).items():
+        one = layer_flops(layer, spec.hidden_size, seq_len, convention)
+        again = recomputation(checkpointing, layer, one)
+        recompute += again.textbook * count
+        executed += again.executed * count
     return TrainingFlops(
         tokens=batch_size * seq_len,
         forward=forward * batch_size,
@@ -172,24 +171,6 @@ def training_flops(
         recompute=recompute * batch_size,
         recompute_executed=executed * batch_size,
     )
-
-
-def last_projection_flops(layer: LayerSpec, forward: Breakdown) -> int:
-    """FLOPs of the layer's closing projection where nothing after it is saved for backward, else 0.
-
-    A routed expert's output is multiplied by its router weight, and a dropout keeps its mask: both
-    come after the projection, so that recomputation must run it, and so does a norm. The residual
-    addition saves nothing.
-    """
-    if layer.residual_dropout or NormSlot.AFTER_FFN in layer.norm_slots:
-        return 0
-    match layer.ffn:
-        case DenseFfn():
-            return forward["mlp.down_proj"]
-        case MoeFfn():
-            return 0 if layer.ffn.shared_first else forward.terms.get("mlp.shared_experts.down_proj", 0)
-        case _:
-            assert_never(layer.ffn)
 
 
 def _products(matrices: dict[str, int], tokens: int) -> Breakdown:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
 from itertools import groupby
-from typing import Literal
+from typing import ClassVar, Literal
 
 from analytic.errors import SpecError
 from analytic.limits import MAX_DIMENSION, MAX_LAYERS
@@ -111,6 +111,8 @@ class LatentAttention:
     qk_rope_head_dim: int
     v_head_dim: int
     bias: bool = False
+    kind: ClassVar[str] = "mla"
+    sliding_window: ClassVar[None] = None  # no published model restricts it to a window
 
     def __post_init__(self) -> None:
         _check_dimensions(self)
@@ -118,17 +120,8 @@ class LatentAttention:
             raise SpecError(f"qk_rope_head_dim = {self.qk_rope_head_dim}: expected an even number")
 
     @property
-    def kind(self) -> str:
-        return "mla"
-
-    @property
     def qk_head_dim(self) -> int:
         return self.qk_nope_head_dim + self.qk_rope_head_dim
-
-    @property
-    def sliding_window(self) -> None:
-        """No published model restricts latent attention to a window."""
-        return None
 
     @property
     def score_width(self) -> int:
@@ -143,13 +136,10 @@ class DenseFfn:
     intermediate_size: int
     gated: bool = True
     bias: bool = False
+    kind: ClassVar[str] = "dense"
 
     def __post_init__(self) -> None:
         _check_dimensions(self)
-
-    @property
-    def kind(self) -> str:
-        return "dense"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +165,7 @@ class MoeFfn:
     expert_bias: bool = False
     router_bias: bool = False
     score_correction: Literal["buffer", "parameter"] | None = None
+    kind: ClassVar[str] = "moe"
 
     def __post_init__(self) -> None:
         _check_dimensions(self)
@@ -185,10 +176,6 @@ class MoeFfn:
             )
         if self.shared_gate and self.shared is None:
             raise SpecError("shared_gate = true: expected shared experts")
-
-    @property
-    def kind(self) -> str:
-        return "moe"
 
 
 Attention = GroupedQueryAttention | LatentAttention

@@ -7,13 +7,51 @@ from typing import Literal, get_args
 
 from analytic.errors import UsageError
 from analytic.limits import MAX_DIMENSION
-from analytic.model.flops import Checkpointing
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.optimizer import FP32_BYTES, Optimizer, cost_of
 from analytic.model.spec import LatentAttention, ModelSpec
 
 Precision = Literal["fp16", "bf16", "fp32"]
-Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
 AttentionKernel = Literal["eager", "flash", "efficient", "cudnn"]
 Rounding = Literal[1, 512]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingState:
+    """Bytes per parameter of weights, gradients and optimizer: the one definition for counts, plans and capacity.
+
+    In mixed precision with AdamW these are 2 of weights, 2 of gradients, 4 of fp32 master weights and twice 4 of
+    moments: 16 from the end of backward on. Before the optimizer's step each gradient is cast to fp32 and freed, so
+    that the step itself holds 18: 4 of gradients in place of 2. The schedule adds the last tensor's 16-bit gradient
+    at the moment of its cast, token ids, buffers and the rounding of the allocator.
+
+    Attributes:
+        optimizer: states of the optimizer's own. optimizer_gradients: gradients as the optimizer's step reads them.
+        contents: the same in words.
+    """
+
+    weights: int
+    gradients: int
+    master_weights: int
+    optimizer: int
+    optimizer_gradients: int
+    contents: str
+
+    @property
+    def total(self) -> int:
+        """At the end of backward: what sharding shares."""
+        return self.weights + self.gradients + self.master_weights + self.optimizer
+
+    @property
+    def in_optimizer_step(self) -> int:
+        """While the optimizer's step runs, without temporaries of its own."""
+        return self.total - self.gradients + self.optimizer_gradients
+
+    def __str__(self) -> str:
+        """`16 bytes per parameter (18 in the optimizer's step): bf16 weights and gradients, ...`."""
+        more = self.in_optimizer_step
+        step = f" ({more} in the optimizer's step)" if more != self.total else ""
+        return f"{self.total} bytes per parameter{step}: {self.contents}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +61,10 @@ class TrainingSetup:
     Attributes:
         micro_batch, seq_len: sequences in one forward pass, and tokens in each.
         precision: the type of parameters, activations and of the gradients that autograd makes.
-        has_master_weights: beside those, an fp32 copy of the parameters and fp32 gradients, which the
-            optimizer works on; its states are then fp32, too.
+        has_master_weights: an fp32 copy of the parameters and fp32 gradients exist, too. The optimizer works
+            on those, and its states are fp32.
         optimizer: `torch.optim.AdamW` in one of its implementations, or none.
-        checkpointing: `full` wraps each layer in `torch.utils.checkpoint`, non-reentrant as is its default.
+        checkpointing: which layers run again in backward.
         attention_kernel: `transformers`' own eager attention, or one of torch's fused operators. Flash takes
             heads of one width only: `check_kernel`.
         is_accumulating: gradients exist already, and new ones are added to them; otherwise they are None.
@@ -71,7 +109,32 @@ class TrainingSetup:
     @property
     def itemsize(self) -> int:
         """Bytes of one element of the compute type."""
-        return 4 if self.precision == "fp32" else 2
+        return FP32_BYTES if self.precision == "fp32" else 2
+
+    @property
+    def optimizer_itemsize(self) -> int:
+        """Bytes of one element of what the optimizer works on."""
+        return FP32_BYTES if self.has_master_weights else self.itemsize
+
+    @property
+    def state(self) -> TrainingState:
+        """What training holds per parameter, whatever the shapes."""
+        optimizer = cost_of(self.optimizer)
+        states = f"{optimizer.name} in {'fp32' if self.optimizer_itemsize == FP32_BYTES else self.precision}"
+        return TrainingState(
+            weights=self.itemsize,
+            gradients=self.itemsize,
+            master_weights=FP32_BYTES if self.has_master_weights else 0,
+            optimizer=len(optimizer.states) * self.optimizer_itemsize,
+            optimizer_gradients=self.optimizer_itemsize,
+            contents=", ".join(
+                (
+                    f"{self.precision} weights and gradients",
+                    *(("fp32 master weights",) if self.has_master_weights else ()),
+                    states if optimizer.states else optimizer.name,
+                )
+            ),
+        )
 
     def rounded(self, size_bytes: int) -> int:
         """What the allocator takes for a tensor of `size_bytes`."""
@@ -103,7 +166,10 @@ def check_kernel(kernel: AttentionKernel, spec: ModelSpec) -> None:
 
 
 def planned_setup(spec: ModelSpec, seq_len: int, micro_batch: int, precision: Precision) -> TrainingSetup:
-    """How a plan trains: fully checkpointed, AdamW on fp32 states, accumulating; fused attention where it can be."""
+    """How a plan trains: fully checkpointed, AdamW on fp32 states, accumulating; fused attention where possible.
+
+    Its state is the 16 bytes per parameter of `TrainingState`, in any 16-bit precision.
+    """
     return TrainingSetup(
         seq_len=seq_len,
         micro_batch=micro_batch,

@@ -1,11 +1,11 @@
-"""What was timed on a machine: raw facts, typed. Whatever is derived is derived when asked for."""
+"""What was timed on a machine: raw facts, typed. Derived figures are computed when they are asked for."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from analytic.errors import UsageError
 from analytic.hardware.table import Hardware
@@ -14,10 +14,9 @@ from analytic.model.flops import AttentionConvention, layer_flops, training_flop
 from analytic.model.spec import LayerSpec
 from analytic.model.training import Precision, TrainingSetup, check_kernel
 
-SCHEMA = "trainmeter-calibration-1"
 Part = Literal["forward", "forward_backward", "step"]
 Builder = Literal["transformers", "ours"]
-Routing = Literal["none", "balanced", "router"]
+RoutingMode = Literal["none", "balanced", "router"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +27,9 @@ class Case:
         part: of one layer a forward pass without gradients, or forward and backward with whatever the
             setup recomputes; of a whole model a training step: both passes and the optimizer's.
         layer: the layer's index; None for a whole model.
-        of_layers: how many the planned model has; more than `config` where depth was cut to fit.
-        built_by: whose layers. is_compiled: each layer by `torch.compile`.
-        routing: of tokens to experts: evenly in turn, or by the router itself with random weights.
+        of_layers: how many layers the planned model has; more than `config` where depth was cut to fit.
+        built_by: whose layers. is_compiled: each layer is compiled by `torch.compile`.
+        routing: how tokens reach experts: evenly in turn, or by the router itself with random weights.
     """
 
     config: ModelConfig
@@ -40,7 +39,7 @@ class Case:
     setup: TrainingSetup
     built_by: Builder = "transformers"
     is_compiled: bool = False
-    routing: Routing = "none"
+    routing: RoutingMode = "none"
 
     def __post_init__(self) -> None:
         if (self.layer is None) != (self.part == "step"):
@@ -71,7 +70,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """One line that tells it from others."""
+        """One line that distinguishes it from others."""
         setup = self.setup
         depth = len(self.config.spec.layers)
         what = f"layer {self.layer}" if self.layer is not None else f"{depth} of {self.of_layers} layers"
@@ -83,28 +82,15 @@ class Case:
         shape = f"{setup.micro_batch} x {setup.seq_len}"
         return f"{self.config.name} {what} {self.part.replace('_', '+')}, {shape}, {', '.join(options)}"
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "model": self.config.name,
-            "architecture": dict(self.config.raw),
-            "part": self.part,
-            "layer": self.layer,
-            "of_layers": self.of_layers,
-            "setup": asdict(self.setup),
-            "built_by": self.built_by,
-            "is_compiled": self.is_compiled,
-            "routing": self.routing,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """One case, timed.
 
     Attributes:
-        seconds: of one run, for every block of runs; empty where there is an error.
-        peak_bytes: the most requested of the allocator above what was live before; None if not read.
-        conditions: of the card as it ran, as the driver tells them; empty where it tells nothing.
+        seconds: of one run, averaged over each block of runs; empty where there is an error.
+        peak_bytes: the most bytes requested from the allocator, above those that were live before; None if not read.
+        conditions: of the card as it ran, as its driver reports them; empty where it reports none.
         error: why there are no seconds, such as memory that does not suffice.
     """
 
@@ -123,23 +109,16 @@ class Reading:
         """Model FLOPs per second."""
         return self.case.model_flops(convention) / self.median_seconds
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "case": self.case.as_json(),
-            "seconds": list(self.seconds),
-            "peak_bytes": self.peak_bytes,
-            "time_utc": self.time_utc,
-            "conditions": dict(self.conditions),
-            "error": self.error,
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """What the card does at best: `work` FLOPs of a matrix product at a precision, or bytes read and written."""
+    """What the device does at best: `work` FLOPs of a matrix product at a precision, or bytes read and written.
+
+    `precision` is None for a copy.
+    """
 
     kind: Literal["matmul", "copy"]
-    precision: Precision
+    precision: Precision | None
     work: int
     seconds: tuple[float, ...]
 
@@ -151,7 +130,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What it was timed on. `device` is what torch calls the card, or `cpu`; `revision` that of this source."""
+    """What it was timed on. `device` is torch's name of the card, or `cpu`; `revision` is that of this source."""
 
     device: str
     memory_bytes: int
@@ -190,11 +169,3 @@ class Calibration:
         """Model FLOPs, full attention, per second, as a share of `peak`; None where there is no peak."""
         peak = self.peak(reading.case.setup.precision, hardware)
         return None if peak is None else reading.flops_per_s() / peak[0]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "machine": asdict(self.machine),
-            "ceilings": [asdict(ceiling) for ceiling in self.ceilings],
-            "readings": [reading.as_json() for reading in self.readings],
-        }

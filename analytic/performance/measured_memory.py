@@ -1,4 +1,4 @@
-"""Peak memory that was measured, in place of what is predicted: of layers that are the plan's own."""
+"""Measured peak memory in place of the predicted one, for layers that are exactly the plan's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analytic.performance.regression import Stack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredLayer:
-    """A layer's backward peak above its base, in bytes requested: as the device gave them out, and as scheduled."""
+    """A layer's backward peak above its base, in bytes requested: measured on the device, and scheduled."""
 
     measured_bytes: int
     predicted_bytes: int
@@ -23,7 +23,7 @@ class MeasuredLayer:
 
     @property
     def beyond_bytes(self) -> int:
-        """What the schedule lacks of it; negative where it has too much."""
+        """Measured less predicted; negative where the schedule has too much."""
         return self.measured_bytes - self.predicted_bytes
 
 
@@ -37,7 +37,7 @@ class MeasuredMemory:
     def of(
         self, layer: LayerSpec, config: ModelConfig, implementation: Implementation, setup: TrainingSetup
     ) -> MeasuredLayer | None:
-        """The most that any case of that very layer took; None where none was measured."""
+        """The highest peak of any case of this very layer; None where none was measured."""
         found = [
             (reading.peak_bytes, reading)
             for reading in self.calibration.readings
@@ -78,5 +78,5 @@ class MeasuredMemory:
 
 
 def _of_a_layer(setup: TrainingSetup) -> TrainingSetup:
-    """What of a setup a layer's own peak hangs on: no optimizer nor its fp32 copies; bytes are those requested."""
+    """The part of a setup that a layer's own peak depends on: neither optimizer nor fp32 copies, bytes as requested."""
     return replace(setup, has_master_weights=False, optimizer="none", rounding_bytes=1, counts_kernel_bytes=False)

@@ -1,4 +1,4 @@
-"""Training throughput as others state it, and the MFU that it is by the exact formulas."""
+"""Published training throughput, and the MFU that follows from it by the exact formulas."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from analytic.errors import FileError, PlannerError
 from analytic.hardware.gpus import DTYPES, Gpu
 from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig, parse
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Keys
+from analytic.io.located import located
 from analytic.limits import MOST_GPUS
 from analytic.model.flops import AttentionConvention, training_flops
 from analytic.model.params import parameter_counts
@@ -28,7 +28,7 @@ _KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRun:
-    """What somebody measured. `stated` is the utilization that they printed, under a convention of their own."""
+    """A published measurement. `stated` is the utilization that its source printed, under its own convention."""
 
     gpu: Gpu
     config: ModelConfig
@@ -65,15 +65,13 @@ def load_published(hardware: Hardware) -> tuple[PublishedRun, ...]:
     path = configs_dir() / "published_mfu.toml"
     runs = []
     for i, entry in enumerate(read_toml(path).get("published", [])):
-        try:
+        with located(f"{path}: published[{i}]"):
             runs.append(_run(Keys(entry), hardware))
-        except PlannerError as error:
-            raise FileError(f"{path}: published[{i}]: {error}") from None
     return tuple(runs)
 
 
 def nearest(runs: Iterable[PublishedRun], gpu: Gpu, dtype: str, active_params: int) -> PublishedRun | None:
-    """Of the runs on that GPU at that dtype the one nearest in size, as a ratio; None where there is none."""
+    """The run on this GPU at this dtype that is nearest in size, as a ratio; None where there is none."""
     same = [run for run in runs if run.gpu == gpu and run.dtype == dtype]
     return min(same, key=lambda run: _ratio(run.active_params, active_params), default=None)
 

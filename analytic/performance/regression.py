@@ -1,10 +1,10 @@
-"""From timed cases to any shape: seconds as a sum of few terms, each with a coefficient that is not negative.
+"""From timed cases to any shape: seconds as a sum of a few terms, with coefficients that are not negative.
 
 seconds = a * matrix-product FLOPs + b * routed experts' FLOPs + c * attention FLOPs + d * bytes moved
     + e * layer passes
 
 The coefficients minimize the relative errors squared, over cases of one stack: the same layers, precision,
-attention kernel and compilation. The leave-one-out error tells how well a shape that was not timed is told.
+attention kernel and compilation. The leave-one-out error says how well a shape that was not timed is predicted.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from analytic.errors import UsageError
 from analytic.memory.implementation import NotPredicted
 from analytic.model.spec import LayerSpec, MoeFfn
 from analytic.model.training import AttentionKernel, Precision
-from analytic.performance.calibration import Builder, Calibration, Case, Reading, Routing
+from analytic.performance.calibration import Builder, Calibration, Case, Reading, RoutingMode
 from analytic.performance.work import TERMS, work_of
 
-FARTHEST = 4.0  # times a measured size, or a quarter of it: beyond, there is no prediction
+FARTHEST = 4.0  # times a measured size, or a quarter of it: beyond it there is no prediction
 SPARE_CASES = 2  # more than there are coefficients, so that leaving one out still says something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What a fit holds constant. `routing` is of the cases with experts; those without belong to any."""
+    """What a fit holds constant. `routing` is that of cases with experts; cases without belong to any."""
 
     built_by: Builder
     precision: Precision
     attention_kernel: AttentionKernel
     is_compiled: bool
-    routing: Routing
+    routing: RoutingMode
 
     def __str__(self) -> str:
         options = [self.built_by, self.precision, f"{self.attention_kernel} attention"]
@@ -57,8 +56,8 @@ class PerformanceModel:
 
     Attributes:
         seconds_per: the coefficient of each term of `Work`.
-        readings: those it was fitted to. errors: of each, predicted without it, relative to its seconds.
-        unused: readings of the stack whose work cannot be told.
+        readings: those it was fitted to. errors: of each when predicted without it, relative to its seconds.
+        unused: how many readings of the stack have no predicted work.
     """
 
     calibration: Calibration
@@ -77,10 +76,10 @@ class PerformanceModel:
         return max(map(abs, self.errors))
 
     def seconds(self, case: Case, optimizer_share: float = 1) -> float:
-        """Of a case of this stack, with so much of the optimizer's step (a share, where GPUs or micro-batches do).
+        """Predicted seconds of a case of this stack, with a share of the optimizer's step.
 
         Raises:
-            UsageError: work that cannot be told, or a shape too far from every case.
+            UsageError: work that cannot be predicted, or a shape too far from every case.
         """
         work = work_of(case, optimizer_share)
         if isinstance(work, NotPredicted):
@@ -143,14 +142,14 @@ def fit(calibration: Calibration, stack: Stack) -> PerformanceModel:
 
 
 def belongs(case: Case, stack: Stack) -> bool:
-    """Whether a case is of a stack."""
+    """Whether a case belongs to a stack."""
     own = (case.built_by, case.setup.precision, case.setup.attention_kernel, case.is_compiled)
     wanted = (stack.built_by, stack.precision, stack.attention_kernel, stack.is_compiled)
     return own == wanted and case.routing in ("none", stack.routing)
 
 
 def stacks(calibration: Calibration) -> list[Stack]:
-    """Every stack that a reading is of, in the order of the file."""
+    """The stacks of all readings, in the order of the file."""
     found = {
         Stack(
             built_by=r.case.built_by,
@@ -166,53 +165,22 @@ def stacks(calibration: Calibration) -> list[Stack]:
 
 
 def non_negative_least_squares(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """x >= 0 with the least sum of (row . x - 1)^2; rows are divided by what they should add up to.
+    """x >= 0 with the least sum of (row . x - 1)^2.
 
-    The minimum is the plain least-squares solution over some of the columns: with five, each choice is tried.
+    A column of zeros has the coefficient 0. Of coefficients that are equally good, any may be returned.
 
-    >>> non_negative_least_squares([[1.0, 0.0], [0.0, 2.0], [0.5, 1.0]])
-    (1.0, 0.5)
-    >>> non_negative_least_squares([[1.0, 1.0], [1.0, 2.0]])  # plain: (1, 0)
-    (1.0, 0.0)
+    >>> [round(x, 9) for x in non_negative_least_squares([[1.0, 0.0], [0.0, 2.0], [0.5, 1.0]])]
+    [1.0, 0.5]
+    >>> [round(x, 9) for x in non_negative_least_squares([[1.0, 1.0], [1.0, 2.0]])]  # without the bound: (1, 0)
+    [1.0, 0.0]
     """
-    width = len(rows[0])
-    scales = [max(abs(row[i]) for row in rows) for i in range(width)]
-    used = [i for i in range(width) if scales[i]]
-    scaled = [[row[i] / scales[i] if scales[i] else 0.0 for i in range(width)] for row in rows]
-    best, least = (0.0,) * width, float(len(rows))
-    for count in range(1, len(used) + 1):
-        for chosen in combinations(used, count):
-            solved = _solve([[row[i] for i in chosen] for row in scaled])
-            if solved is None or min(solved) < 0:
-                continue
-            x = [0.0] * width
-            for i, value in zip(chosen, solved, strict=True):
-                x[i] = value
-            residual = sum((_dot(row, x) - 1) ** 2 for row in scaled)
-            if residual < least:
-                best, least = (
-                    tuple(value / scale if scale else 0.0 for value, scale in zip(x, scales, strict=True)),
-                    residual,
-                )
-    return best
+    from scipy.optimize import nnls  # takes longer to import than a plan without a calibration takes
 
-
-def _solve(rows: Sequence[Sequence[float]]) -> list[float] | None:
-    """Normal equations by elimination with pivots; None where columns depend on each other."""
-    n = len(rows[0])
-    a = [[sum(row[i] * row[j] for row in rows) for j in range(n)] + [sum(row[i] for row in rows)] for i in range(n)]
-    for i in range(n):
-        pivot = max(range(i, n), key=lambda r: abs(a[r][i]))
-        a[i], a[pivot] = a[pivot], a[i]
-        if abs(a[i][i]) < 1e-12 * len(rows):
-            return None
-        for r in range(i + 1, n):
-            factor = a[r][i] / a[i][i]
-            a[r] = [x - factor * y for x, y in zip(a[r], a[i], strict=True)]
-    x = [0.0] * n
-    for i in reversed(range(n)):
-        x[i] = (a[i][n] - sum(a[i][j] * x[j] for j in range(i + 1, n))) / a[i][i]
-    return x
+    # FLOPs and layer passes differ by a factor of 1e12: columns of one scale keep the arithmetic well conditioned
+    scales = [max(map(abs, column)) or 1.0 for column in zip(*rows, strict=True)]
+    scaled = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
+    solution, _ = nnls(scaled, [1.0] * len(rows))
+    return tuple(value / scale for value, scale in zip(solution.tolist(), scales, strict=True))
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
@@ -220,7 +188,7 @@ def _dot(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _dimensions(layer: LayerSpec, case: Case) -> dict[str, int]:
-    """What efficiency hangs on. Kinds with other dimensions are not near each other at any size."""
+    """The dimensions that efficiency depends on. Layers with different dimensions are never near each other."""
     attention, ffn, setup = layer.attention, layer.ffn, case.setup
     result = {
         "hidden_size": case.config.spec.hidden_size,

@@ -1,34 +1,33 @@
-"""What a case executes, in the few quantities that its seconds are explained by.
+"""What a case executes, in the few quantities that explain its seconds.
 
-Products are counted as executed: with recomputation, and causal attention as a fused kernel skips it. Bytes
-are those of the memory schedule, which is proven against torch: each tensor that is allocated is written
-once and read once, at the least; what is done in place, or read again, is left to the fitted coefficient.
+Products are counted as executed: with recomputation, and without the pairs that a fused causal kernel skips.
+Bytes are those of the memory schedule, which is proven against torch: each allocated tensor is written once
+and read once, at the least. Operations in place and repeated reads are left to the fitted coefficient.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
-from analytic.memory import ops
-from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
+from analytic.memory.implementation import Implementation, NotPredicted
 from analytic.memory.layer import training_events, transient_events
-from analytic.memory.static import model_tensors, optimizer_itemsize
+from analytic.memory.schedule import schedule_of
+from analytic.memory.static import model_tensors
 from analytic.memory.step import allocated_bytes
-from analytic.model.flops import head_flops, last_projection_flops, layer_flops
+from analytic.model.checkpointing import last_projection_flops, recomputes_layers
+from analytic.model.flops import head_flops, layer_flops
+from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.spec import LayerSpec
-from analytic.model.training import TrainingSetup
 from analytic.performance.calibration import Case
-
-ADAMW_PASSES = 7  # reads of parameter, gradient and two moments, writes of all but the gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """Attributes:
-    matmul_flops: executed, of projections, router and head. expert_flops: of routed experts, likewise.
-    attention_flops: QK^T and PV, executed. moved_bytes: written and read. layer_passes: forward is one,
-        backward two, recomputation one more, for each layer.
+    matmul_flops: executed FLOPs of projections, router and head. expert_flops: those of routed experts.
+    attention_flops: those of QK^T and PV. moved_bytes: written and read. layer_passes: for each layer,
+        forward is one, backward two, recomputation one more.
     """
 
     matmul_flops: float = 0
@@ -52,12 +51,12 @@ TERMS = tuple(Work.__dataclass_fields__)
 
 
 def work_of(case: Case, optimizer_share: float = 1) -> Work | NotPredicted:
-    """What a case executes, with a share of the optimizer's step; or why that cannot be told: no memory schedule."""
-    implementation = implementation_of(case.config, case.setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return implementation
+    """What a case executes, with a share of the optimizer's step; NotPredicted where there is no memory schedule."""
+    schedule = schedule_of(case.config, case.setup)
+    if isinstance(schedule, NotPredicted):
+        return schedule
     setup, spec = case.setup, case.config.spec
-    total = Work(moved_bytes=2 * _allocated(case, implementation))
+    total = Work(moved_bytes=2 * _allocated(case, schedule.implementation))
     for layer, count in Counter(case.layers).items():
         total += _layer(layer, spec.hidden_size, case).times(count)
     if case.part == "step":
@@ -72,7 +71,7 @@ def _layer(layer: LayerSpec, hidden_size: int, case: Case) -> Work:
     forward = layer_flops(layer, hidden_size, setup.seq_len, "causal" if is_fused else "full")
     scores, experts = forward["self_attn"], forward.terms.get("mlp.experts", 0)
     products = forward.total - scores - experts
-    recomputed = int(setup.checkpointing == "full" and case.part != "forward")
+    recomputed = int(recomputes_layers(setup.checkpointing) and case.part != "forward")
     passes = 1 if case.part == "forward" else 3 + recomputed
     # a fused kernel's backward forms QK^T again: five products for the forward's two (arXiv:2307.08691, section 3.1)
     score_passes = 1.0 if case.part == "forward" else 1 + (2.5 if is_fused else 2) + recomputed
@@ -85,7 +84,8 @@ def _layer(layer: LayerSpec, hidden_size: int, case: Case) -> Work:
 
 
 def _allocated(case: Case, implementation: Implementation) -> int:
-    setup, spec = case.setup, case.config.spec
+    """Bytes of every allocated tensor, in blocks of 512 whatever the case assumes: its file does not state that."""
+    setup, spec = replace(case.setup, rounding_bytes=512, counts_kernel_bytes=False), case.config.spec
     if case.part == "step":
         return allocated_bytes(spec, implementation, setup)
     if case.part == "forward":
@@ -96,13 +96,12 @@ def _allocated(case: Case, implementation: Implementation) -> int:
 
 
 def optimizer_bytes(case: Case) -> int:
-    """AdamW fused; where there are master weights, each gradient read and written in fp32 before it, and after it
-    each weight read in fp32 and written back."""
+    """Read and written by the optimizer's step.
+
+    Where there are master weights, each gradient is read and written in fp32 before it, and after it each weight is
+    read in fp32 and written back.
+    """
     setup = case.setup
     numel = sum(count for _, count in model_tensors(case.config.spec))
-    copied = 2 * (setup.itemsize + ops.FP32) if setup.has_master_weights else 0
-    return numel * (_optimizer_passes(setup) * optimizer_itemsize(setup) + copied)
-
-
-def _optimizer_passes(setup: TrainingSetup) -> int:
-    return 0 if setup.optimizer == "none" else ADAMW_PASSES
+    copied = 2 * (setup.itemsize + FP32_BYTES) if setup.has_master_weights else 0
+    return numel * (cost_of(setup.optimizer).passes * setup.optimizer_itemsize + copied)

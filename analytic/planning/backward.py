@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from fractions import Fraction
 
 from analytic.errors import UsageError
@@ -12,9 +13,10 @@ from analytic.memory.implementation import NotPredicted
 from analytic.model.flops import AttentionConvention, TrainingFlops, forward_flops, training_flops
 from analytic.model.params import ParameterCounts, model_params, parameter_counts
 from analytic.planning.architectures import count_params
+from analytic.planning.assumptions import LAW_MEASURE, WORSE
 from analytic.planning.backward_file import Setup
 from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
-from analytic.planning.forward import LAW_MEASURE, WORSE
+from analytic.planning.guards import law_warnings, machine_warnings, placement_warnings
 from analytic.planning.placement import Placement, place
 from analytic.scaling.laws import OutOfRange, ScalingLaw
 from analytic.units import exact
@@ -68,6 +70,17 @@ class BackwardPlan:
     def dataset_limited(self) -> bool:
         return self.tokens < self.affordable_tokens[self.setup.convention]
 
+    def warnings(self, today: date | None = None) -> tuple[str, ...]:
+        """What must not be overlooked, one line each; a price is judged by `today`, where that is given."""
+        setup = self.setup
+        ended = [f"the data end first: {self.affordable_tokens[setup.convention]:,} tokens could be trained on"]
+        return (
+            *(ended if self.dataset_limited else ()),
+            *law_warnings(setup.law, self.law_params, self.tokens, self.epochs, self.extrapolations),
+            *machine_warnings(setup.price, setup.mfu, setup.dtype, today),
+            *placement_warnings(self.placement, self.tokens, setup.seq_len),
+        )
+
     @property
     def gpu_hours(self) -> Fraction:
         return self.setup.num_gpus * exact(self.setup.hours)
@@ -80,8 +93,9 @@ class BackwardPlan:
 
     @property
     def energy_kwh(self) -> Fraction | None:
-        """Of the boards at their TDP, where the GPU is known."""
-        return None if self.setup.gpu is None else self.gpu_hours * self.setup.gpu.tdp_watts / 1000
+        """Of the boards at their TDP, where that is known."""
+        watts = None if self.setup.gpu is None else self.setup.gpu.tdp_watts
+        return None if watts is None else self.gpu_hours * watts / 1000
 
     @property
     def used_flops(self) -> int:
@@ -159,11 +173,11 @@ def plan_backward(setup: Setup, laws: Iterable[ScalingLaw]) -> BackwardPlan:
         laws=tuple((law, loss(law, tokens)) for law in laws),
         lower_mfu=(fewer, loss(setup.law, fewer)),
         extrapolations=setup.law.outside(law_params, tokens, float(tokens * own.training_per_token)),
-        placement=_place(setup),
+        placement=_place(setup, tokens),
     )
 
 
-def _place(setup: Setup) -> Placement | NotPredicted:
+def _place(setup: Setup, tokens: int) -> Placement | NotPredicted:
     if setup.gpu is None:
         return NotPredicted(f"the memory of {setup.gpu_type} is not known")
     return place(
@@ -173,5 +187,6 @@ def _place(setup: Setup) -> Placement | NotPredicted:
         memory_bytes=setup.gpu.memory_bytes,
         num_gpus=setup.num_gpus,
         micro_batch=setup.micro_batch_size,
+        most_sequences=max(1, tokens // setup.seq_len),
         memory=setup.memory,
     )

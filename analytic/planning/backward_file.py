@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from analytic.errors import FileError, PlannerError, UsageError
+from analytic.errors import FileError, PlannerError, UsageError, listed
 from analytic.hardware.gpus import DTYPES, Gpu
 from analytic.hardware.prices import Price
 from analytic.hardware.table import Hardware
-from analytic.huggingface.config import ModelConfig, parse
-from analytic.io.jsonc import KeyPath, read_jsonc
+from analytic.huggingface.config import ModelConfig, load, parse
+from analytic.huggingface.shipped import find_model
+from analytic.io.jsonc import read_jsonc
 from analytic.io.keys import Derived, Keys
+from analytic.io.located import located
 from analytic.limits import MAX_DIMENSION, MOST_EPOCHS, MOST_GPUS, MOST_HOURS, MOST_PEAK_FLOPS_PER_S, MOST_TOKENS
 from analytic.model.flops import AttentionConvention
 from analytic.model.spec import ModelSpec
 from analytic.performance.calibration_file import load_calibration
 from analytic.performance.measured_memory import MeasuredMemory
 from analytic.performance.mfu import Assumed, Mfu
-from analytic.performance.predict import Calibrated, Shape, check_gpu
+from analytic.performance.predict import Calibrated, check_gpu
+from analytic.performance.throughput import Job, Timed, Unknown
 from analytic.planning.budget import DataLimit
 from analytic.scaling.law_file import custom_law, load_laws
 from analytic.scaling.laws import ScalingLaw
 
-SECTIONS = (
-    "architecture",
-    "training_gear",
-    "training_efficiency",
-    "dataset_constraints",
-    "scaling_law",
-    "output_options",
-)
+Part = TypeVar("Part")
+ARCHITECTURE, CONFIG = "architecture", "config"
+REQUIRED = ("training_gear", "training_efficiency", "dataset_constraints", "scaling_law", "output_options")
 CUSTOM = "custom"
 _COEFFICIENTS = {"E": "e", "A": "a", "B": "b", "alpha": "alpha", "beta": "beta"}
 _SAME = 1e-9  # full-precision laws are stated by their logarithms
@@ -45,7 +43,7 @@ class Setup:
     """What a machine is to train.
 
     Attributes:
-        architecture: as the file states it.
+        architecture: as the file states it, or the published configuration that it names. notes: how it was read.
         gpu: None where the file names a GPU that the table lacks and gives its peak; price: if known.
         peak_flops_per_s: dense, per GPU; `peak_source` says where from.
         micro_batch_size: sequences per GPU and accumulation step.
@@ -75,6 +73,7 @@ class Setup:
     show_breakdown: bool
     verify_calculations: bool
     derived: Mapping[str, Derived]
+    notes: tuple[str, ...] = ()
     memory: MeasuredMemory | None = None
 
     @property
@@ -87,22 +86,45 @@ class Setup:
         return self.micro_batch_size * self.gradient_accumulation_steps * self.num_gpus * self.seq_len
 
 
-class _Watched(Mapping[str, Any]):
-    """A mapping that remembers which keys were asked for: the others mean nothing to anyone."""
+@dataclass(frozen=True, slots=True)
+class _Architecture:
+    config: ModelConfig
+    stated: Mapping[str, Any]
+    notes: tuple[str, ...]
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-        self.asked: set[str] = set()
 
-    def __getitem__(self, key: str) -> Any:
-        self.asked.add(key)
-        return self._values[key]
+@dataclass(frozen=True, slots=True)
+class _Gear:
+    gpu_type: str
+    gpu: Gpu | None
+    num_gpus: int
+    hours: float
+    dtype: str
+    peak_flops_per_s: int
+    peak_source: str
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
 
-    def __len__(self) -> int:
-        return len(self._values)
+@dataclass(frozen=True, slots=True)
+class _Efficiency:
+    """`mfu` is a figure, or the keys that name a calibration."""
+
+    mfu: Mfu | Keys
+    convention: AttentionConvention
+    micro_batch: int
+    accumulation_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    tokens: int
+    max_epochs: float
+    seq_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    show_breakdown: bool
+    verify_calculations: bool
 
 
 def load_setup(path: Path, hardware: Hardware) -> Setup:
@@ -112,50 +134,91 @@ def load_setup(path: Path, hardware: Hardware) -> Setup:
         FileError: and its kin, naming path, line, section, field, value and what was expected.
     """
     raw, lines = read_jsonc(path)
-    with _located(path, lines, ()):
+    with located(path, lines):
         root = Keys(raw)
-        root.require(SECTIONS, "backward")
-        root.allow(SECTIONS)
-        sections = {name: root.section(name) or Keys({}) for name in SECTIONS}
-    derived: dict[str, Derived] = {}
-    values: dict[str, Any] = {}
-    for name, read in _READERS.items():
-        with _located(path, lines, (name,)):
-            values |= read(sections[name], hardware)
-            derived |= sections[name].derived
-    if isinstance(values["mfu"], Keys):
-        with _located(path, lines, ("training_efficiency", "expected_mfu")):
-            values |= _calibrated(values["mfu"], path.parent, values, hardware)
-    return Setup(path=path, derived=derived, **values)
+        root.require(REQUIRED, "backward")
+        root.allow((ARCHITECTURE, CONFIG, *REQUIRED))
+        if (ARCHITECTURE in raw) == (CONFIG in raw):
+            raise FileError(f"missing {ARCHITECTURE}, or {CONFIG}: expected exactly one of the two")
+        sections = {name: root.section(name) or Keys({}) for name in (ARCHITECTURE, *REQUIRED)}
+        published = _published(root, path.parent) if CONFIG in raw else None
+
+    def read(name: str, reader: Callable[[Keys], Part]) -> Part:
+        with located(path, lines, (name,)):
+            return reader(sections[name])
+
+    architecture = published or read(ARCHITECTURE, _architecture)
+    gear = read("training_gear", lambda keys: _gear(keys, hardware))
+    efficiency = read("training_efficiency", _efficiency)
+    dataset = read("dataset_constraints", _dataset)
+    law = read("scaling_law", _law)
+    output = read("output_options", _output)
+    mfu, memory = efficiency.mfu, None
+    if isinstance(mfu, Keys):
+        with located(path, lines, ("training_efficiency", "expected_mfu")):
+            mfu, memory = _calibrated(mfu, path.parent, architecture.config, gear, efficiency, dataset, hardware)
+    derived = {key: value for keys in sections.values() for key, value in keys.derived.items()}
+    return Setup(
+        path=path,
+        architecture=architecture.stated,
+        config=architecture.config,
+        gpu_type=gear.gpu_type,
+        gpu=gear.gpu,
+        price=None if gear.gpu is None else hardware.prices.get(gear.gpu.key),
+        num_gpus=gear.num_gpus,
+        hours=gear.hours,
+        dtype=gear.dtype,
+        peak_flops_per_s=gear.peak_flops_per_s,
+        peak_source=gear.peak_source,
+        mfu=mfu,
+        convention=efficiency.convention,
+        micro_batch_size=efficiency.micro_batch,
+        gradient_accumulation_steps=efficiency.accumulation_steps,
+        dataset_tokens=dataset.tokens,
+        max_epochs=dataset.max_epochs,
+        seq_len=dataset.seq_len,
+        law=law,
+        show_breakdown=output.show_breakdown,
+        verify_calculations=output.verify_calculations,
+        derived=derived,
+        notes=architecture.notes,
+        memory=memory,
+    )
 
 
-@contextmanager
-def _located(path: Path, lines: Mapping[KeyPath, int], section: KeyPath) -> Iterator[None]:
-    """Prefix an error with path, line and section: a message about a key of the section begins with that key."""
+def _published(root: Keys, folder: Path) -> _Architecture:
+    """A configuration by its shipped name or its path, from the backward file's own folder."""
+    name = root.text(CONFIG)
+    local = folder / name
+    is_path = name.casefold().endswith(".json") or os.path.exists(local)  # noqa: PTH110  # takes every string
     try:
-        yield
-    except PlannerError as error:
-        message = str(error)
-        key = (*section, message.split(" ", 1)[0].rstrip(":"))
-        where = ".".join(section)
-        if section:
-            where += "." if key in lines else ": "
-        raise type(error)(f"{path}: line {lines.get(key, lines.get(section, 1))}: {where}{message}") from None
+        config = load(find_model(local if is_path else name))
+    except UsageError as error:
+        raise FileError(f"{CONFIG} = {name!r}: {error}", key=CONFIG) from None
+    return _Architecture(config, dict(config.raw), config.notes)
 
 
-def _architecture(keys: Keys, _: Hardware) -> dict[str, Any]:
-    """Keys as in a Hugging Face config.json; one that the family's parser does not ask for is an error."""
-    watched = _Watched({"model_type": "llama", **keys.config})
-    config = parse(Path("architecture"), Keys(watched, keys.derived))
-    for key in watched:
-        if key not in watched.asked:
-            raise FileError(f"{key}: no such key of {config.model_type}, expected one of {_listed(watched.asked)}")
+def _architecture(keys: Keys) -> _Architecture:
+    """Keys as in a Hugging Face config.json; those without which the model is the same are noted."""
+    stated = {"model_type": "llama", **keys.config}
+    config = parse(Path("architecture"), Keys(stated, keys.derived))
+    unread = [key for key in keys.config if _is_same_without(key, stated, config)]
     if "model_type" not in keys.config:
         keys.derived["model_type"] = Derived("llama", "the backward file's default")
-    return {"config": config, "architecture": dict(watched)}
+    notes = [f"keys that nothing is counted from: {listed(unread)}"] if unread else []
+    return _Architecture(config, stated, (*config.notes, *notes))
 
 
-def _gear(keys: Keys, hardware: Hardware) -> dict[str, Any]:
+def _is_same_without(key: str, stated: Mapping[str, Any], config: ModelConfig) -> bool:
+    rest = Keys({other: value for other, value in stated.items() if other != key})
+    try:
+        other = parse(Path("architecture"), rest)
+    except PlannerError:
+        return False
+    return (other.spec, other.numerics, other.derived) == (config.spec, config.numerics, config.derived)
+
+
+def _gear(keys: Keys, hardware: Hardware) -> _Gear:
     required = ("gpu_type", "num_gpus", "available_hours", "dtype")
     keys.require(required, "training_gear")
     keys.allow((*required, "peak_flops_per_gpu"))
@@ -165,27 +228,22 @@ def _gear(keys: Keys, hardware: Hardware) -> dict[str, Any]:
         try:
             gpu = hardware.find(name)
         except UsageError as error:
-            raise FileError(f"gpu_type = {name!r}: {error}, or a peak_flops_per_gpu") from None
+            raise FileError(f"gpu_type = {name!r}: {error}, or a peak_flops_per_gpu", key="gpu_type") from None
         try:
             peak, source = gpu.peak(dtype), f"published, dense ({gpu.source})"
         except UsageError as error:
-            raise FileError(f"dtype = {dtype!r}: {error}") from None
+            raise FileError(f"dtype = {dtype!r}: {error}", key="dtype") from None
     else:
-        peak, source = round(keys.number("peak_flops_per_gpu", most=MOST_PEAK_FLOPS_PER_S)), "given in the file"
+        peak, source = (
+            round(keys.number("peak_flops_per_gpu", least=1, most=MOST_PEAK_FLOPS_PER_S)),
+            "given in the file",
+        )
         gpu = next((g for g in hardware.gpus.values() if name.casefold() in (g.key, *g.aliases)), None)
-    return {
-        "gpu_type": name,
-        "gpu": gpu,
-        "price": hardware.prices.get(gpu.key) if gpu else None,
-        "num_gpus": keys.integer("num_gpus", most=MOST_GPUS),
-        "hours": keys.number("available_hours", most=MOST_HOURS),
-        "dtype": dtype,
-        "peak_flops_per_s": peak,
-        "peak_source": source,
-    }
+    num_gpus = keys.integer("num_gpus", most=MOST_GPUS)
+    return _Gear(name, gpu, num_gpus, keys.number("available_hours", most=MOST_HOURS), dtype, peak, source)
 
 
-def _efficiency(keys: Keys, _: Hardware) -> dict[str, Any]:
+def _efficiency(keys: Keys) -> _Efficiency:
     required = ("expected_mfu", "batch_size", "gradient_accumulation_steps")
     keys.require(required, "training_efficiency")
     keys.allow((*required, "attention"))
@@ -196,63 +254,66 @@ def _efficiency(keys: Keys, _: Hardware) -> dict[str, Any]:
         stated = Assumed(value=keys.number("expected_mfu", most=1), by="the file")
     conventions = ("full", "causal", "half")
     convention = keys.text("attention", Derived("full", "the convention of PaLM, app. B"), among=conventions)
-    return {
-        "mfu": stated,
-        "convention": cast(AttentionConvention, convention),
-        "micro_batch_size": keys.integer("batch_size"),
-        "gradient_accumulation_steps": keys.integer("gradient_accumulation_steps"),
-    }
+    steps = "gradient_accumulation_steps"
+    return _Efficiency(stated, cast(AttentionConvention, convention), keys.integer("batch_size"), keys.integer(steps))
 
 
-def _calibrated(keys: Keys, folder: Path, values: Mapping[str, Any], hardware: Hardware) -> dict[str, Any]:
-    """Of this very model as the machine trains it: its optimizer's step shared by GPUs and accumulation steps."""
+def _calibrated(
+    keys: Keys,
+    folder: Path,
+    config: ModelConfig,
+    gear: _Gear,
+    efficiency: _Efficiency,
+    dataset: _Dataset,
+    hardware: Hardware,
+) -> tuple[Mfu, MeasuredMemory]:
+    """Of this very model as the machine trains it."""
     keys.allow(("calibration",))
     keys.require(("calibration",), "calibrated MFU")
     calibration = load_calibration(folder / keys.text("calibration"))
-    check_gpu(calibration, values["gpu"], values["gpu_type"], hardware)
-    steps = values["num_gpus"] * values["gradient_accumulation_steps"]
-    shape = Shape(values["config"], values["seq_len"], values["micro_batch_size"], values["dtype"], 1 / steps)
-    calibrated = Calibrated(calibration)
-    mfu = calibrated.mfu(shape, values["peak_flops_per_s"], values["convention"])
-    return {"mfu": mfu, "memory": MeasuredMemory(calibration, calibrated.stack(shape))}
+    check_gpu(calibration, gear.gpu, gear.gpu_type, hardware)
+    timed = Timed(Calibrated(calibration))
+    job = Job(
+        config=config,
+        seq_len=dataset.seq_len,
+        micro_batch=efficiency.micro_batch,
+        dtype=gear.dtype,
+        gpu=gear.gpu,
+        peak_flops_per_s=gear.peak_flops_per_s,
+        optimizer_steps_shared_by=gear.num_gpus * efficiency.accumulation_steps,
+        convention=efficiency.convention,
+    )
+    mfu = timed.mfu(job)
+    if isinstance(mfu, Unknown):
+        raise UsageError(mfu.reason)
+    return mfu, timed.memory(job)
 
 
-def _dataset(keys: Keys, _: Hardware) -> dict[str, Any]:
+def _dataset(keys: Keys) -> _Dataset:
     required = ("dataset_size", "max_epochs", "sequence_length")
     keys.require(required, "dataset_constraints")
     keys.allow(required)
     tokens, epochs = keys.integer("dataset_size", most=MOST_TOKENS), keys.number("max_epochs", most=MOST_EPOCHS)
     DataLimit(dataset_tokens=tokens, max_epochs=epochs)  # less than one token is refused here, where the line is known
-    return {
-        "dataset_tokens": tokens,
-        "max_epochs": epochs,
-        "seq_len": keys.integer("sequence_length", most=MAX_DIMENSION),
-    }
+    return _Dataset(tokens, epochs, keys.integer("sequence_length", most=MAX_DIMENSION))
 
 
-def _law(keys: Keys, _: Hardware) -> dict[str, Any]:
+def _law(keys: Keys) -> ScalingLaw:
     """A named law, or five coefficients; coefficients beside a name must be that law's own."""
     keys.require(("base",), "scaling_law")
     keys.allow(("base", *_COEFFICIENTS))
     laws = load_laws()
     base = keys.text("base", among=(*laws, CUSTOM))
     if base == CUSTOM:
-        return {"law": custom_law(CUSTOM, "coefficients given in the file", keys)}
+        return custom_law(CUSTOM, "coefficients given in the file", keys)
     law = laws[base]
     for key, attribute in _COEFFICIENTS.items():
         if key in keys.config and not math.isclose(keys.number(key), getattr(law, attribute), rel_tol=_SAME):
             keys.reject(key, keys.config[key], f"{getattr(law, attribute):.10g}, as base = {base!r} has it")
-    return {"law": law}
+    return law
 
 
-def _output(keys: Keys, _: Hardware) -> dict[str, Any]:
+def _output(keys: Keys) -> _Output:
     keys.allow(("show_breakdown", "verify_calculations"))
     off = Derived(False, "off unless asked for")
-    return {name: keys.flag(name, off) for name in ("show_breakdown", "verify_calculations")}
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))
-
-
-_READERS = dict(zip(SECTIONS, (_architecture, _gear, _efficiency, _dataset, _law, _output), strict=True))
+    return _Output(keys.flag("show_breakdown", off), keys.flag("verify_calculations", off))

@@ -1,81 +1,31 @@
-"""Forward: a budget -> the GPU, the compute-optimal architecture, its tokens and its loss."""
+"""Forward: a budget or a machine -> the GPU, the compute-optimal architecture, its tokens and its loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
 from fractions import Fraction
-from pathlib import Path
 
 from analytic.errors import UsageError
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
-from analytic.limits import MOST_GPUS, MOST_USD
+from analytic.limits import MOST_GPUS
 from analytic.memory.implementation import NotPredicted
 from analytic.model.flops import training_flops
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.model.spec import ModelSpec
-from analytic.performance.measured_memory import MeasuredMemory
-from analytic.planning.architectures import Candidate, Family, Near, ParamsMeasure, build, frontier, line, near
-from analytic.planning.budget import DataLimit, gpu_hours_from_usd, tokens_from_compute
-from analytic.planning.market import Market, Option, compute_from_usd
+from analytic.planning.architectures import Family
+from analytic.planning.assumptions import BAND_NATS, TOLERANCE, WORSE
+from analytic.planning.budget import Dollars, gpu_hours_of, tokens_from_compute
+from analytic.planning.guards import cannot_run, law_warnings, machine_warnings, placement_warnings
+from analytic.planning.losses import Objective, Outcome, objective
+from analytic.planning.market import Market, Option, compute_of, flat_option
 from analytic.planning.placement import Placement, place
-from analytic.scaling.laws import OutOfRange, ParamsConvention, ScalingLaw
-from analytic.scaling.optimum import SIX_N, Allocation, Cost, optimum
+from analytic.planning.request import Request
+from analytic.planning.search import Found, offers, search
+from analytic.scaling.laws import OutOfRange, ScalingLaw
+from analytic.scaling.optimum import SIX_N, Allocation
 from analytic.units import exact
-
-DEFAULT_LAW = "besiroglu"
-DEFAULT_MFU = 0.4  # assumed, where nobody says anything else
-BAND_NATS = 0.005
-WORSE = Fraction(1, 10)  # what MFU and price are moved by, to show what the answer hangs on
-NO_TOKEN = "the budget does not pay for training on one token"
-MOE_APPROXIMATION = (
-    "a dense law at the active parameters: an MoE does better (arXiv:2202.01169), so the loss is an overestimate"
-)
-
-# What a family counts for a law: an MoE stands at the active parameters, in laws of dense models.
-LAW_MEASURE: dict[ParamsConvention, ParamsMeasure] = {"total": "active", "non_embedding": "non_embedding"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a plan is asked for. At most one of `num_gpus` and `days`; `assumed` names what nobody chose.
-
-    `chosen` is the architecture to take, where its MFU was part of choosing it; `memory` what was then
-    measured of the GPU, and `micro_batch` the sequences that it takes at a time.
-
-    Raises:
-        UsageError: a figure that no plan could have.
-    """
-
-    budget_usd: float
-    market: Market
-    law: ScalingLaw
-    family: Family
-    data: DataLimit = field(default_factory=DataLimit)
-    num_gpus: int | None = None
-    days: float | None = None
-    assumed: tuple[str, ...] = ()
-    chosen: Near | None = None
-    memory: MeasuredMemory | None = None
-    micro_batch: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.budget_usd <= MOST_USD:
-            raise UsageError(f"budget = {self.budget_usd:g} USD: expected a number above 0 and at most {MOST_USD:g}")
-        if self.num_gpus is not None and self.days is not None:
-            raise UsageError("a number of GPUs and a number of days: the budget fixes one by the other")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """One architecture, trained for as long as compute and data allow."""
-
-    candidate: Candidate
-    tokens: int
-    loss: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,32 +34,42 @@ class Schedule:
 
     Attributes:
         gpu_hours, usd, energy_kwh: as used; energy is that of the boards at their TDP.
+            Dollars need a known price, energy a known TDP.
         num_gpus, days: None where the request fixed neither.
     """
 
     gpu_hours: Fraction
-    usd: Fraction
-    energy_kwh: Fraction
+    usd: Fraction | None
+    energy_kwh: Fraction | None
     num_gpus: int | None
     days: Fraction | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """What the answer hangs on.
+    """How the answer moves.
 
     Attributes:
         laws: the smooth optimum of the same compute under every law.
-        lower_mfu, higher_price: the smooth optimum with 10% less MFU or a 10% higher price.
+        lower_mfu, higher_price: the smooth optimum with 10% less MFU or a 10% higher price; a machine that is there
+            already has no price to move.
         best_of_family: the least loss of all its architectures, however far from the optimum's N.
         band: the least and the most N of architectures within 0.005 nats of the optimum, if any.
     """
 
     laws: tuple[tuple[ScalingLaw, Allocation], ...]
     lower_mfu: Allocation
-    higher_price: Allocation
+    higher_price: Allocation | None
     best_of_family: Outcome
     band: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A GPU that gives more FLOPs for a dollar than the plan's, and cannot run the plan that it would be."""
+
+    option: Option
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,30 +77,60 @@ class Plan:
     """A budget spent.
 
     Attributes:
+        market: the GPUs as ranked, each at its MFU for about this architecture. skipped: those passed over.
+        found: the GPU and the architecture, as searched for.
+        compute_flops: what the whole budget buys on that GPU.
         six_nd: the optimum if training cost 6 N D, for comparison.
-        optimum: of C = f(N) D with the family's exact training FLOPs, smooth in N.
-        outcome: the architecture within 1% of that N that has the least loss; `family` is what it is of.
-        within_tolerance: whether one was that near; if not, it is the nearest there is.
+        optimum: of C = f(N) D with the family's exact training FLOPs, smooth in N, at the found MFU as a constant.
         params: of the architecture, by every convention; the law sees `outcome.candidate.params`.
-        epochs: over the dataset named, else None. dataset_limited: the data ran out before the money.
+        epochs: over the dataset named, else None. dataset_limited: the data ran out before the budget.
+        unspent_gpu_hours: what is left of the budget then.
+        rest_of_budget: what the whole budget would come to, where the plan leaves some of it for less than 0.005
+            nats, or for parameters that the data are too few for.
+        warnings: what must not be overlooked, one line each.
     """
 
     request: Request
-    option: Option
+    market: Market
+    skipped: tuple[Skipped, ...]
+    found: Found
+    family: Family
     compute_flops: Fraction
     six_nd: Allocation
     optimum: Allocation
-    family: Family
-    outcome: Outcome
-    within_tolerance: bool
-    spec: ModelSpec
     params: ParameterCounts
     schedule: Schedule
     epochs: float | None
     dataset_limited: bool
+    unspent_gpu_hours: Fraction
     sensitivity: Sensitivity
     extrapolations: tuple[OutOfRange, ...]
     placement: Placement | NotPredicted
+    rest_of_budget: Outcome | None
+    warnings: tuple[str, ...]
+
+    @property
+    def option(self) -> Option:
+        return self.found.option
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.found.outcome
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.found.spec
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether N is within 1% of the optimum."""
+        return abs(self.outcome.candidate.params - self.optimum.params) <= TOLERANCE * self.optimum.params
+
+    @property
+    def unspent_usd(self) -> Fraction | None:
+        """None where no price is known."""
+        price = self.option.price
+        return None if price is None else self.unspent_gpu_hours * exact(price.usd_per_gpu_hour)
 
     @property
     def used_flops(self) -> int:
@@ -152,126 +142,150 @@ class Plan:
         return 6 * self.params.active * self.outcome.tokens
 
 
-def make_plan(request: Request, laws: Iterable[ScalingLaw]) -> Plan:
-    """Spend a budget on the best GPU of the market.
+def make_plan(
+    request: Request, laws: Iterable[ScalingLaw], *, today: date | None = None, is_rehearsal: bool = False
+) -> Plan:
+    """Spend a budget on the GPU of the market that gives the most for a dollar, of those that can run the plan.
+
+    Where none can, the plan is for the first and a warning says why it cannot run.
 
     Args:
         laws: those to show the spread of.
+        today: what the age of a price is judged by; None judges none.
+        is_rehearsal: for the speed of its step, so that its loss may be beyond what guessing gives.
 
     Raises:
-        UsageError: a budget that does not pay for one token, or days too few for it.
+        UsageError: a budget that does not pay for one token, days too few for it, or a loss that no law predicts.
     """
-    option, law, data = request.market.best, request.law, request.data
-    compute = compute_from_usd(request.budget_usd, option)
-    if compute < 1:
-        raise UsageError(NO_TOKEN)
-    family = family_for(request.family, law)
-    best = allocate(law, compute, line(family), data)
-    found = request.chosen or near(best.params, family)
-    outcome = best_of(found.candidates, law, compute, data)
-    chosen = outcome.candidate
-    spec = build(found.family, chosen.hidden_size, chosen.layer, chosen.depth)
-    flops_per_token = training_flops(spec, seq_len=family.seq_len, convention=family.convention).training_per_token
-    assert flops_per_token == chosen.flops_per_token  # arithmetic over depths is the formula itself
-    used = outcome.tokens * flops_per_token
-    schedule = _schedule(request, option, used / compute)
-    return Plan(
-        request=request,
-        option=option,
-        compute_flops=compute,
-        six_nd=allocate(law, compute, SIX_N, data),
-        optimum=best,
-        family=found.family,
-        outcome=outcome,
-        within_tolerance=found.within_tolerance,
-        spec=spec,
-        params=parameter_counts(spec),
-        schedule=schedule,
-        epochs=data.epochs(outcome.tokens),
-        dataset_limited=outcome.tokens < tokens_from_compute(compute, flops_per_token),
-        sensitivity=_sensitivity(request, laws, compute, best),
-        extrapolations=law.outside(chosen.params, outcome.tokens, float(used)),
-        placement=_place(request, spec, option, schedule.num_gpus),
-    )
+    goal = objective(request.law, request.family, request.data)
+    market, timed = offers(request, goal)
+    tried = []
+    for option in market.options:
+        found = timed if timed is not None and option is timed.option else search(request, goal, _flat(option))
+        tried.append(_placed(request, found))
+        if tried[-1].reason is None:
+            break
+    chosen = tried[-1] if tried[-1].reason is None else tried[0]
+    passed_over = ((each.found.option, each.reason) for each in tried if each is not chosen)
+    skipped = [Skipped(option=option, reason=reason) for option, reason in passed_over if reason is not None]
+    loss, chance = chosen.found.outcome.loss, math.log(request.family.vocab_size)
+    if loss > chance and not is_rehearsal:
+        guessing = f"guessing among {request.family.vocab_size} tokens gives {chance:.2f}"
+        raise UsageError(f"loss = {loss:.2f} nats by {request.law.name}, and {guessing}: expected a larger budget")
+    return _plan(request, goal, market, tuple(skipped), chosen, tuple(laws), today)
 
 
-def family_for(family: Family, law: ScalingLaw) -> Family:
-    """The same architectures, counted as the law counts."""
-    return replace(family, params=LAW_MEASURE[law.n_means])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tried:
+    """What was found for a GPU, on how many of them; `reason` says why they cannot run it, if they cannot."""
+
+    found: Found
+    schedule: Schedule
+    placement: Placement | NotPredicted
+    reason: str | None
 
 
-def best_of(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> Outcome:
-    """The least loss that the compute buys; of equals, the smallest model.
-
-    Raises:
-        UsageError: compute for less than one token.
-    """
-    losses = [(loss, c.params, c) for c, loss in zip(of, losses_of(of, law, compute_flops, data), strict=True)]
-    candidate = min(losses, key=lambda each: each[:2])[2]
-    tokens = data.clip(tokens_from_compute(compute_flops, candidate.flops_per_token))
-    if tokens < 1:
-        raise UsageError(NO_TOKEN)
-    return Outcome(candidate=candidate, tokens=tokens, loss=law.loss(candidate.params, tokens, data.unique))
-
-
-def losses_of(of: Sequence[Candidate], law: ScalingLaw, compute_flops: Fraction, data: DataLimit) -> list[float]:
-    """The loss of each architecture, trained for as long as compute and data allow."""
-    compute, unique, most = float(compute_flops), data.unique, data.most
-    return [law.loss(c.params, min(compute / c.flops_per_token, most), unique) for c in of]
-
-
-def allocate(law: ScalingLaw, compute_flops: Fraction, cost: Cost, data: DataLimit) -> Allocation:
-    """The smooth optimum, within the data."""
-    return optimum(law, float(compute_flops), cost, data.unique, data.most)
-
-
-def _sensitivity(
-    request: Request, laws: Iterable[ScalingLaw], compute_flops: Fraction, best: Allocation
-) -> Sensitivity:
-    law, data = request.law, request.data
-    family = family_for(request.family, law)
-    own, front = line(family), frontier(family)
-    losses = losses_of(front, law, compute_flops, data)
-    near_optimum = [c.params for c, loss in zip(front, losses, strict=True) if loss <= best.loss + BAND_NATS]
-    return Sensitivity(
-        laws=tuple(
-            (each, allocate(each, compute_flops, line(family_for(request.family, each)), data)) for each in laws
-        ),
-        lower_mfu=allocate(law, compute_flops * (1 - WORSE), own, data),
-        higher_price=allocate(law, compute_flops / (1 + WORSE), own, data),
-        best_of_family=best_of(front, law, compute_flops, data),
-        band=(min(near_optimum), max(near_optimum)) if near_optimum else None,
-    )
-
-
-def _place(request: Request, spec: ModelSpec, option: Option, num_gpus: int | None) -> Placement | NotPredicted:
-    """The designed model as `transformers` would build it from its config."""
-    seq_len = request.family.seq_len
-    return place(
-        parse(Path("plan"), Keys(to_config(spec, seq_len))),
+def _placed(request: Request, found: Found) -> _Tried:
+    option, outcome, seq_len = found.option, found.outcome, request.family.seq_len
+    used = outcome.tokens * outcome.candidate.flops_per_token / compute_of(request.budget, option)
+    schedule = _schedule(request, option, used)
+    placement = place(
+        found.config,
         seq_len=seq_len,
         dtype=option.dtype,
         memory_bytes=option.gpu.memory_bytes,
-        num_gpus=num_gpus,
+        num_gpus=schedule.num_gpus,
         micro_batch=request.micro_batch,
-        memory=request.memory,
+        most_sequences=max(1, outcome.tokens // seq_len),
+        memory=found.memory,
+    )
+    reason = cannot_run(placement, outcome.tokens, seq_len)
+    return _Tried(found=found, schedule=schedule, placement=placement, reason=reason)
+
+
+def _plan(
+    request: Request,
+    goal: Objective,
+    market: Market,
+    skipped: tuple[Skipped, ...],
+    chosen: _Tried,
+    laws: tuple[ScalingLaw, ...],
+    today: date | None,
+) -> Plan:
+    found, law, data = chosen.found, request.law, request.data
+    outcome, option = found.outcome, found.option
+    candidate, tokens = outcome.candidate, outcome.tokens
+    flops = training_flops(found.spec, seq_len=goal.family.seq_len, convention=goal.family.convention)
+    assert flops.training_per_token == candidate.flops_per_token  # arithmetic over depths is the formula itself
+    compute, used = compute_of(request.budget, option), tokens * candidate.flops_per_token
+    is_limited = tokens < tokens_from_compute(compute, candidate.flops_per_token)
+    sensitivity = _sensitivity(request, goal, laws, compute)
+    whole = sensitivity.best_of_family
+    extrapolations = law.outside(candidate.params, tokens, float(used))
+    unspent = gpu_hours_of(request.budget, option.price) * (1 - used / compute) if is_limited else Fraction(0)
+    warnings = [
+        *law_warnings(law, candidate.params, tokens, data.epochs(tokens), extrapolations),
+        *machine_warnings(option.price, option.mfu, option.dtype, today),
+        *placement_warnings(chosen.placement, tokens, goal.family.seq_len),
+    ]
+    if is_limited:
+        gain, larger = outcome.loss - whole.loss, whole.candidate.params
+        rest = f"the rest of the budget would lower the loss by {gain:.4f} nats, with {larger:.3g} parameters"
+        warnings.insert(0, f"the data end first: {rest} at {whole.tokens / larger:.2f} tokens each")
+    return Plan(
+        request=request,
+        market=market,
+        skipped=skipped,
+        found=found,
+        family=goal.family,
+        compute_flops=compute,
+        six_nd=goal.optimum(compute, SIX_N),
+        optimum=goal.optimum(compute),
+        params=parameter_counts(found.spec),
+        schedule=chosen.schedule,
+        epochs=data.epochs(tokens),
+        dataset_limited=is_limited,
+        unspent_gpu_hours=unspent,
+        sensitivity=sensitivity,
+        extrapolations=extrapolations,
+        placement=chosen.placement,
+        rest_of_budget=whole if is_limited else None,
+        warnings=tuple(warnings),
+    )
+
+
+def _flat(option: Option) -> Option:
+    """At the MFU that it is ranked by, as a constant."""
+    return flat_option(option.gpu, option.dtype, option.mfu, option.price)
+
+
+def _sensitivity(request: Request, goal: Objective, laws: Iterable[ScalingLaw], compute: Fraction) -> Sensitivity:
+    optimum = goal.optimum(compute)
+    near = [c.params for c in goal.front if abs(goal.loss(c, float(compute)) - optimum.loss) <= BAND_NATS]
+    return Sensitivity(
+        laws=tuple((law, objective(law, request.family, request.data).optimum(compute)) for law in laws),
+        lower_mfu=goal.optimum(compute * (1 - WORSE)),
+        higher_price=goal.optimum(compute / (1 + WORSE)) if isinstance(request.budget, Dollars) else None,
+        best_of_family=goal.outcome(goal.best(compute), compute),
+        band=(min(near), max(near)) if near else None,
     )
 
 
 def _schedule(request: Request, option: Option, used: Fraction) -> Schedule:
     """Machine time for the part of the budget that is used."""
-    gpu_hours = gpu_hours_from_usd(request.budget_usd, option.price) * used
-    num_gpus, days = request.num_gpus, None
+    gpu_hours = gpu_hours_of(request.budget, option.price) * used
+    num_gpus, days = request.fixed_gpus, None
     if request.days is not None:
         num_gpus = math.ceil(gpu_hours / 24 / exact(request.days))
         if num_gpus > MOST_GPUS:
             raise UsageError(f"days = {request.days:g}: expected no fewer than {MOST_GPUS:,} GPUs take")
     if num_gpus is not None:
         days = gpu_hours / 24 / num_gpus
+    watts = option.gpu.tdp_watts
     return Schedule(
         gpu_hours=gpu_hours,
-        usd=gpu_hours * exact(option.price.usd_per_gpu_hour),
-        energy_kwh=gpu_hours * option.gpu.tdp_watts / 1000,
+        usd=None if option.price is None else gpu_hours * exact(option.price.usd_per_gpu_hour),
+        energy_kwh=None if watts is None else gpu_hours * watts / 1000,
         num_gpus=num_gpus,
         days=days,
     )

@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from analytic.errors import PlannerError
 from analytic.hardware.gpus import Gpu
 from analytic.hardware.table import Hardware
 from analytic.huggingface.config import ModelConfig, load
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Derived, Keys
-from analytic.limits import MAX_DIMENSION, MOST_GPU_HOURS, MOST_TOKENS, MOST_USD_PER_GPU_HOUR
+from analytic.io.located import located
+from analytic.limits import (
+    LEAST_GPU_HOURS,
+    LEAST_USD_PER_GPU_HOUR,
+    MAX_DIMENSION,
+    MOST_GPU_HOURS,
+    MOST_TOKENS,
+    MOST_USD,
+    MOST_USD_PER_GPU_HOUR,
+)
 from analytic.model.flops import AttentionConvention, training_flops
 from analytic.units import SECONDS_PER_HOUR, exact
 
@@ -65,11 +73,9 @@ def load_run(path: Path, hardware: Hardware) -> Run:
     Raises:
         FileError: and its kin, naming the path, the key and what was expected.
     """
-    try:
-        return _run(path, Keys(read_toml(path)), hardware)
-    except PlannerError as error:
-        message = str(error)
-        raise type(error)(message if message.startswith(str(path)) else f"{path}: {message}") from None
+    keys = Keys(read_toml(path))
+    with located(path):
+        return _run(path, keys, hardware)
 
 
 def shipped_runs(hardware: Hardware) -> list[Run]:
@@ -111,7 +117,7 @@ def _run(path: Path, keys: Keys, hardware: Hardware) -> Run:
     keys.allow((*_REQUIRED, "usd_per_gpu_hour", "stated_mfu", "excludes"))
     price = None
     if "usd_per_gpu_hour" in keys.config:
-        price = exact(keys.number("usd_per_gpu_hour", most=MOST_USD_PER_GPU_HOUR))
+        price = exact(keys.number("usd_per_gpu_hour", least=LEAST_USD_PER_GPU_HOUR, most=MOST_USD_PER_GPU_HOUR))
     entries = keys.config["hours"]
     if type(entries) is not list or not entries or any(type(entry) is not dict for entry in entries):
         keys.reject("hours", entries, "one [[hours]] table or more")
@@ -126,7 +132,7 @@ def _run(path: Path, keys: Keys, hardware: Hardware) -> Run:
         seq_len=keys.integer("seq_len", most=MAX_DIMENSION),
         gpu=gpu,
         fp8=fp8,
-        hours=tuple(_hours(Keys(entry)) for entry in entries),
+        hours=tuple(_hours(i, Keys(entry)) for i, entry in enumerate(entries)),
         usd_per_gpu_hour=price,
         source=keys.text("source"),
         stated_mfu=keys.text("stated_mfu") if "stated_mfu" in keys.config else None,
@@ -139,10 +145,13 @@ def _peaks(fp8: bool) -> tuple[str, ...]:
     return ("bf16", "fp8") if fp8 else ("bf16",)
 
 
-def _hours(keys: Keys) -> Hours:
-    keys.require(("label", "gpu_hours"), "[[hours]]")
-    keys.allow(("label", "gpu_hours", "stated_usd"))
-    usd = exact(keys.number("stated_usd", most=1e15)) if "stated_usd" in keys.config else None
-    return Hours(
-        label=keys.text("label"), gpu_hours=exact(keys.number("gpu_hours", most=MOST_GPU_HOURS)), stated_usd=usd
-    )
+def _hours(place: int, keys: Keys) -> Hours:
+    with located(f"hours[{place}]"):
+        keys.require(("label", "gpu_hours"), "[[hours]]")
+        keys.allow(("label", "gpu_hours", "stated_usd"))
+        stated = "stated_usd" in keys.config
+        return Hours(
+            label=keys.text("label"),
+            gpu_hours=exact(keys.number("gpu_hours", least=LEAST_GPU_HOURS, most=MOST_GPU_HOURS)),
+            stated_usd=exact(keys.number("stated_usd", most=MOST_USD)) if stated else None,
+        )

@@ -1,169 +1,146 @@
-"""A request with the MFU of each GPU as it is known: measured or predicted by shape, published, or assumed.
+"""The architecture to train on one kind of GPU, at the throughput that is known of it.
 
 With an MFU that depends on the shape, the best architecture is no longer the one that a constant would
-choose: the best few hundred by a constant are each given their own, and the least loss wins.
+choose: the best few hundred by a constant are each given their own, and the best of these wins.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import NamedTuple, cast, get_args
 
 from analytic.errors import UsageError
-from analytic.hardware.table import Hardware
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
-from analytic.model.params import parameter_counts
+from analytic.huggingface.config import ModelConfig
 from analytic.model.spec import ModelSpec
-from analytic.model.training import Precision
 from analytic.performance.measured_memory import MeasuredMemory
-from analytic.performance.mfu import Assumed, Measured, Mfu, Predicted
-from analytic.performance.predict import Calibrated, Shape
-from analytic.performance.published import load_published, nearest
-from analytic.planning.architectures import TOLERANCE, Candidate, Family, Near, build, candidates, line, near
-from analytic.planning.forward import Request, allocate, family_for, losses_of
-from analytic.planning.market import Market, Option, compute_from_usd
-from analytic.scaling.optimum import Allocation
+from analytic.performance.mfu import Mfu
+from analytic.performance.throughput import Job, Timed, Unknown
+from analytic.planning.architectures import Candidate, Family, build, candidates
+from analytic.planning.losses import Objective, Outcome
+from analytic.planning.market import Market, Option, compute_of, ranked
+from analytic.planning.request import Request
 
 MOST_CANDIDATES = 300
 MOST_ROUNDS = 4
 
 
-class _Found(NamedTuple):
-    loss: float
-    family: Family
-    candidate: Candidate
-    mfu: Measured | Predicted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        option: the GPU, at the MFU of this architecture. memory: what was measured of it, if anything.
+        config: of the architecture.
+    """
+
+    option: Option
+    outcome: Outcome
+    spec: ModelSpec
+    config: ModelConfig
+    memory: MeasuredMemory | None = None
 
 
-def tuned(request: Request, calibrated: Calibrated, hardware: Hardware, micro_batch: int) -> Request:
-    """The request with MFUs by GPU, and, should the calibrated GPU be the best, the architecture to take.
+def offers(request: Request, objective: Objective) -> tuple[Market, Found | None]:
+    """The market with the MFU of each GPU for about the architecture that is trained, and what was found on the way.
+
+    A GPU that was timed sets the size at which published throughput is looked up for the others.
 
     Raises:
-        UsageError: a GPU that is not compared or whose MFU was given as well, or no shape near enough to a timed one.
+        UsageError: no architecture near enough to what was timed.
     """
-    own = _own(request, calibrated, hardware)
-    search = _Search(request, own, calibrated, micro_batch)
-    found = search.best()
-    active = parameter_counts(_spec(found.candidate, found.family)).active
-    published = load_published(hardware)
+    timed = next((option for option in request.market.options if isinstance(option.throughput, Timed)), None)
+    if timed is None:
+        return request.market, None
+    found = search(request, objective, timed)
     options = []
     for option in request.market.options:
-        stands_in: Mfu = option.mfu
-        if option is own:
-            stands_in = found.mfu
-        elif not _is_given(option) and (run := nearest(published, option.gpu, option.dtype, active)) is not None:
-            stands_in = run.mfu(request.family.convention)
-        options.append(replace(option, mfu=stands_in))
-    options.sort(key=lambda option: option.flops_per_usd, reverse=True)
-    market = Market(options=tuple(options), rejected=request.market.rejected)
-    if market.best.gpu != own.gpu:
-        return replace(request, market=market)
-    memory = MeasuredMemory(calibrated.calibration, calibrated.stack(search.shape(found.candidate, found.family)))
-    return replace(request, market=market, chosen=search.near(found), memory=memory, micro_batch=micro_batch)
+        mfu = option.throughput.mfu(_job(request, option, found.config))
+        at_size = option if isinstance(mfu, Unknown) else replace(option, mfu=mfu)
+        options.append(found.option if option is timed else at_size)
+    return ranked(options, request.market.rejected), found
 
 
-def _is_given(option: Option) -> bool:
-    return isinstance(option.mfu, Assumed) and option.mfu.by == "given"
+def search(request: Request, objective: Objective, option: Option) -> Found:
+    """The architecture to train on these GPUs.
 
-
-def _own(request: Request, calibrated: Calibrated, hardware: Hardware) -> Option:
-    """The option that was measured."""
-    name, device = calibrated.calibration.name, calibrated.calibration.machine.device
-    gpu = hardware.of_device(device)
-    own = next((option for option in request.market.options if option.gpu == gpu), None)
-    if own is None:
-        compared = ", ".join(option.gpu.key for option in request.market.options)
-        raise UsageError(f"{name} was measured on {device}: compared are {compared}")
-    if _is_given(own):
-        raise UsageError(f"{name} has the MFU of {own.gpu.key}, and --mfu gives one, too")
-    return own
+    Raises:
+        UsageError: a budget for less than one token, or no architecture near enough to what was timed.
+    """
+    if compute_of(request.budget, option) < 1:
+        raise UsageError(request.budget.too_little)
+    if isinstance(option.throughput, Timed):
+        candidate, option = _ByShape(request, objective, option).best()
+    else:
+        candidate = objective.choose(compute_of(request.budget, option))
+    outcome = objective.outcome(candidate, compute_of(request.budget, option))
+    if outcome.tokens < 1:
+        raise UsageError(request.budget.too_little)
+    spec = spec_of(candidate, objective.family)
+    config = ModelConfig.designed(spec, objective.family.seq_len)
+    memory = None
+    if isinstance(option.throughput, Timed):
+        memory = option.throughput.memory(_job(request, option, config))
+    return Found(option=option, outcome=outcome, spec=spec, config=config, memory=memory)
 
 
 @dataclass(frozen=True)
-class _Search:
-    """For the architecture of the least loss on one GPU, each at its own MFU, which `known` keeps for every round."""
+class _ByShape:
+    """Each architecture at its own MFU, which `known` keeps for every round."""
 
     request: Request
+    objective: Objective
     option: Option
-    calibrated: Calibrated
-    micro_batch: int
-    known: dict[tuple[Candidate, Family], Measured | Predicted | UsageError] = field(default_factory=dict)
+    known: dict[Candidate, Mfu | Unknown] = field(default_factory=dict)
 
-    def best(self) -> _Found:
+    def best(self) -> tuple[Candidate, Option]:
         """Of those that are best at a constant MFU; then at the one that was found, until it leads to the same."""
-        option, found = self.option, list[_Found]()
+        option, found = self.option, list[tuple[Candidate, Option]]()
         for _ in range(MOST_ROUNDS):
             found.append(self._best_near(option))
             if found[-1] in found[:-1]:
                 break
-            option = replace(option, mfu=found[-1].mfu)
-        return min(found, key=lambda each: (each.loss, each.candidate.params))
+            option = found[-1][1]
+        return min(found, key=self._merit)
 
-    def near(self, found: _Found) -> Near:
-        """The find as what a plan builds, and whether it is near the optimum of its MFU as a constant."""
-        optimum = self._optimum(replace(self.option, mfu=found.mfu)).params
-        is_within = abs(found.candidate.params - optimum) <= TOLERANCE * optimum
-        return Near(family=found.family, candidates=[found.candidate], within_tolerance=is_within)
+    def _best_near(self, option: Option) -> tuple[Candidate, Option]:
+        """Of the best few hundred at a constant MFU."""
+        compute = float(self._compute(option))
+        merit = self.objective.merit
+        every = sorted(candidates(self.objective.family), key=lambda c: merit(c, compute))[:MOST_CANDIDATES]
+        mfus = [(candidate, self._mfu(candidate)) for candidate in every]
+        found = [(c, replace(self.option, mfu=mfu)) for c, mfu in mfus if not isinstance(mfu, Unknown)]
+        if not found:
+            raise UsageError(next(mfu.reason for _, mfu in mfus if isinstance(mfu, Unknown)))
+        return min(found, key=self._merit)
 
-    def _optimum(self, option: Option) -> Allocation:
-        request = self.request
-        return allocate(request.law, self._compute(option), line(self._family), request.data)
+    def _merit(self, found: tuple[Candidate, Option]) -> tuple[float, float, int]:
+        return self.objective.merit(found[0], float(self._compute(found[1])))
 
     def _compute(self, option: Option) -> Fraction:
-        return compute_from_usd(self.request.budget_usd, option)
+        return compute_of(self.request.budget, option)
 
-    @property
-    def _family(self) -> Family:
-        return family_for(self.request.family, self.request.law)
-
-    def _best_near(self, option: Option) -> _Found:
-        """Of the best few hundred at a constant MFU."""
-        law, data = self.request.law, self.request.data
-        family = near(self._optimum(option).params, self._family).family
-        every = list(candidates(family))
-        losses = losses_of(every, law, self._compute(option), data)
-        ranked = sorted(range(len(every)), key=losses.__getitem__)[:MOST_CANDIDATES]
-        found, refused = list[_Found](), list[UsageError]()
-        for i in ranked:
-            mfu = self._mfu(every[i], family)
-            if isinstance(mfu, UsageError):
-                refused.append(mfu)
-            else:
-                found.append(self._own(every[i], family, mfu))
-        if not found:
-            raise refused[0]
-        return min(found, key=lambda each: (each.loss, each.candidate.params))
-
-    def _own(self, candidate: Candidate, family: Family, mfu: Measured | Predicted) -> _Found:
-        """One architecture at its own MFU."""
-        compute = self._compute(replace(self.option, mfu=mfu))
-        (loss,) = losses_of([candidate], self.request.law, compute, self.request.data)
-        return _Found(loss, family, candidate, mfu)
-
-    def _mfu(self, candidate: Candidate, family: Family) -> Measured | Predicted | UsageError:
-        """Of one architecture, or why it cannot be told."""
-        key = (candidate, family)
-        if key not in self.known:
-            peak = self.option.gpu.peak(self.option.dtype)
-            try:
-                self.known[key] = self.calibrated.mfu(self.shape(candidate, family), peak, family.convention)
-            except UsageError as error:
-                self.known[key] = error
-        return self.known[key]
-
-    def shape(self, candidate: Candidate, family: Family) -> Shape:
-        """What one GPU trains. Where no number is asked for, it does all of the optimizer's step, each micro-batch."""
-        dtype = self.option.dtype
-        if dtype not in get_args(Precision):
-            raise UsageError(f"no calibration of {dtype}: expected one of {', '.join(get_args(Precision))}")
-        config = parse(Path("plan"), Keys(to_config(_spec(candidate, family), family.seq_len)))
-        share = 1 / (self.request.num_gpus or 1)
-        return Shape(config, family.seq_len, self.micro_batch, cast(Precision, dtype), share)
+    def _mfu(self, candidate: Candidate) -> Mfu | Unknown:
+        """Of one architecture, or why it is not known."""
+        if candidate not in self.known:
+            family = self.objective.family
+            config = ModelConfig.designed(spec_of(candidate, family), family.seq_len)
+            self.known[candidate] = self.option.throughput.mfu(_job(self.request, self.option, config))
+        return self.known[candidate]
 
 
-def _spec(candidate: Candidate, family: Family) -> ModelSpec:
+def spec_of(candidate: Candidate, family: Family) -> ModelSpec:
     return build(family, candidate.hidden_size, candidate.layer, candidate.depth)
+
+
+def _job(request: Request, option: Option, config: ModelConfig) -> Job:
+    """What one GPU trains. Where the number of GPUs is open, it does all of the optimizer's step, each micro-batch."""
+    return Job(
+        config=config,
+        seq_len=request.family.seq_len,
+        micro_batch=request.micro_batch,
+        dtype=option.dtype,
+        gpu=option.gpu,
+        peak_flops_per_s=option.gpu.peak(option.dtype),
+        optimizer_steps_shared_by=request.fixed_gpus or 1,
+        convention=request.family.convention,
+    )

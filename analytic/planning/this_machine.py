@@ -1,42 +1,39 @@
 """A plan for the very machine that a calibration was made on: what one device trains in so many minutes.
 
-The planner designs the model as for any budget, with an hour of the device in the place of a dollar. The
-optimizer steps after every micro-batch, so that no gradients accumulate: this is what can be run as planned.
+The planner designs the model as for any machine time. The optimizer steps after every micro-batch, so that
+no gradients accumulate: this is what can be run as planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from analytic.errors import UsageError
-from analytic.hardware.gpus import Gpu
-from analytic.hardware.prices import Price
+from analytic.hardware.gpus import Gpu, GpuMemory
 from analytic.hardware.table import Hardware
-from analytic.huggingface.config import parse
-from analytic.huggingface.write import to_config
-from analytic.io.keys import Keys
 from analytic.memory.capacity import RESERVE_BYTES
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.step import step_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
 from analytic.model.training import Precision, fused_kernel
 from analytic.performance.calibration import Calibration, Case
+from analytic.performance.calibration_file import case_to_json
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.performance.predict import Calibrated, Shape
 from analytic.performance.regression import Stack
 from analytic.planning.architectures import Family
-from analytic.planning.forward import DEFAULT_MFU, Plan, Request, make_plan
-from analytic.planning.market import Market, Option
+from analytic.planning.assumptions import DEFAULT_MFU
+from analytic.planning.budget import MachineTime
+from analytic.planning.forward import Plan, make_plan
+from analytic.planning.market import single, with_calibration
 from analytic.planning.placement import MICRO_BATCHES
-from analytic.planning.search import tuned
+from analytic.planning.request import Request
 from analytic.scaling.laws import ScalingLaw
 
 CUDA_FAMILY = Family(kind="dense", vocab_size=32_000, seq_len=4096)
 CPU_FAMILY = Family(kind="dense", vocab_size=1024, seq_len=128)  # what a CPU can train in seconds
 PRECISION: Precision = "bf16"
-AN_HOUR = Price(usd_per_gpu_hour=1, vendor="own machine", date=None, source="an hour of it for a dollar")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +93,7 @@ class MachinePlan:
             "step_seconds": self.step_seconds,
             "peak_bytes": self.peak_bytes,
             "energy_joules": self.energy_joules,
-            "case": self.case.as_json(),
+            "case": case_to_json(self.case),
         }
 
 
@@ -109,13 +106,14 @@ def machine_plan(
         UsageError: no peak, published or measured; nothing that fits; or minutes that do not pay for one token.
     """
     gpu, peak_source = _gpu(calibration, hardware)
-    option = Option(gpu=gpu, dtype=PRECISION, mfu=Assumed(value=DEFAULT_MFU, by="default"), price=AN_HOUR)
-    market = Market(options=(option,), rejected=())
-    request = Request(budget_usd=minutes / 60, market=market, law=law, family=family, num_gpus=1)
+    market = single(gpu, PRECISION, Assumed(value=DEFAULT_MFU, by="default"), None)
+    budget = MachineTime(num_gpus=1, hours=minutes / 60)
+    request = Request(budget=budget, market=market, law=law, family=family)
     with_own = replace(hardware, gpus={**hardware.gpus, gpu.key: gpu})
     calibrated, refused = Calibrated(calibration), list[str]()
-    flat = make_plan(request, ())
-    found = list(_calibrated(request, calibrated, with_own, refused))
+    flat = make_plan(request, (), is_rehearsal=True)
+    by_shape = replace(request, market=with_calibration(market, calibrated, with_own))
+    found = list(_calibrated(by_shape, calibration, refused))
     if found:
         plan, case = min(found, key=lambda each: each[0].outcome.loss)
     else:
@@ -128,7 +126,7 @@ def machine_plan(
         case=case,
         minutes=minutes,
         peak_source=peak_source,
-        tdp_watts=gpu.tdp_watts or None,
+        tdp_watts=gpu.tdp_watts,
         why_assumed="" if found else refused[0],
     )
 
@@ -148,28 +146,26 @@ def _gpu(calibration: Calibration, hardware: Hardware) -> tuple[Gpu, str]:
         aliases=(),
         device_names=(machine.device.removeprefix("NVIDIA "),),
         peak_flops_per_s={PRECISION: round(peak[0])},
-        memory_bytes=machine.memory_bytes,
+        memory=GpuMemory(total_bytes=machine.memory_bytes, source=f"total_memory of {machine.device}"),
         bandwidth_bytes_per_s=round(calibration.ceiling("copy", PRECISION) or 0),
-        tdp_watts=0,
+        tdp_watts=None,
         source=peak[1],
         unverified=(),
     )
     return own, peak[1]
 
 
-def _calibrated(
-    request: Request, calibrated: Calibrated, hardware: Hardware, refused: list[str]
-) -> Iterator[tuple[Plan, Case]]:
-    """A plan for each micro-batch that fits and whose MFU can be told; `refused` hears why one cannot."""
+def _calibrated(request: Request, calibration: Calibration, refused: list[str]) -> Iterator[tuple[Plan, Case]]:
+    """A plan for each micro-batch that fits and whose MFU is known; why it is not is appended to `refused`."""
     for micro_batch in MICRO_BATCHES:
         try:
-            plan = make_plan(tuned(request, calibrated, hardware, micro_batch), ())
+            plan = make_plan(replace(request, micro_batch=micro_batch), (), is_rehearsal=True)
         except UsageError as error:
             refused.append(str(error))
             continue
-        assert plan.request.memory is not None  # what was tuned stands on a stack
-        case = _case(plan, micro_batch, plan.request.memory.stack)
-        if not _fits(case, calibrated.calibration):
+        assert plan.found.memory is not None  # a calibrated MFU is of a stack
+        case = _case(plan, micro_batch, plan.found.memory.stack)
+        if not _fits(case, calibration):
             refused.append(f"{case.label} does not fit")
             return
         yield plan, case
@@ -177,7 +173,6 @@ def _calibrated(
 
 def _case(plan: Plan, micro_batch: int, stack: Stack | None) -> Case:
     seq_len = plan.request.family.seq_len
-    config = parse(Path("plan.json"), Keys(to_config(plan.spec, seq_len)))
     stack = stack or Stack(
         built_by="transformers",
         precision=PRECISION,
@@ -185,7 +180,7 @@ def _case(plan: Plan, micro_batch: int, stack: Stack | None) -> Case:
         is_compiled=False,
         routing="none",
     )
-    case = Shape(config, seq_len, micro_batch, PRECISION).case(stack)
+    case = Shape(plan.found.config, seq_len, micro_batch, PRECISION).case(stack)
     return replace(case, setup=replace(case.setup, is_accumulating=False, rounding_bytes=1))
 
 
@@ -195,7 +190,5 @@ def _fits(case: Case, calibration: Calibration) -> bool:
 
 
 def _peak_bytes(case: Case) -> int | None:
-    implementation = implementation_of(case.config, case.setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return None
-    return step_memory(case.config.spec, implementation, case.setup).step_peak.total_bytes
+    schedule = schedule_of(case.config, case.setup)
+    return None if isinstance(schedule, NotPredicted) else schedule.peak_bytes()

@@ -9,11 +9,12 @@ from analytic.hardware.table import Hardware
 from analytic.model.training import Precision
 from analytic.performance.calibration import Calibration, Reading
 from analytic.performance.regression import fit, stacks
-from analytic.report.text import flops_text, table
+from analytic.report.text import table
+from analytic.report.units import flops_text
 
 
 def calibration_text(made: Calibration, hardware: Hardware) -> str:
-    """What `trainmeter-calibrate` prints."""
+    """What `foretrain calibrate` prints."""
     machine = made.machine
     with_versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     precisions = dict.fromkeys(reading.case.setup.precision for reading in made.readings)

@@ -1,16 +1,15 @@
-"""The table of families that can be read, each beside the published shape of it that is shipped."""
+"""The table of families that can be read, each with the published shape of it that is shipped."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from analytic.huggingface import config as hf
+from analytic.huggingface.config import load
 from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS
 from analytic.io.files import model_config_paths
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.model.params import parameter_counts
-from analytic.report.text import table
+from analytic.report.document import Cell, Column, Table
 
 SHORT = 512  # tokens: within every shipped sliding window
 
@@ -37,7 +36,7 @@ class FamilyRow:
 
 def family_rows() -> list[FamilyRow]:
     """Every `model_type` in alphabetical order, with the smallest shipped configuration of it."""
-    shipped = sorted(map(hf.load, model_config_paths()), key=lambda config: -parameter_counts(config.spec).total)
+    shipped = sorted(map(load, model_config_paths()), key=lambda config: -parameter_counts(config.spec).total)
     by_type = {config.model_type: config for config in shipped}
     rows = []
     for model_type in sorted((*FAMILIES, *SAME_WEIGHTS_AS)):
@@ -58,22 +57,29 @@ def family_rows() -> list[FamilyRow]:
     return rows
 
 
-def families_text() -> str:
-    header = ("model_type", "counted as", "layers", "memory", "shipped shape", "parameters", "active")
-    cells = [
-        (
-            row.model_type,
-            row.transformers_class,
-            ", ".join(row.kinds),
-            "yes" if row.has_memory else "no",
-            row.shape or "none",
-            f"{row.params:,}" if row.params else "",
-            f"{row.active:,}" if row.active else "",
-        )
-        for row in family_rows()
+def families_table() -> Table:
+    """One row a family."""
+    columns = (
+        Column("model_type", "model_type", is_left=True),
+        Column("read_as", ""),
+        Column("transformers_class", "counted as", is_left=True),
+        Column("kinds", "layers", is_left=True),
+        Column("has_memory", "memory", is_left=True),
+        Column("shape", "shipped shape", is_left=True),
+        Column("params", "parameters"),
+        Column("active", "active"),
+    )
+    return Table("families", columns, [_row(row) for row in family_rows()])
+
+
+def _row(row: FamilyRow) -> list[Cell]:
+    return [
+        Cell(row.model_type, row.model_type),
+        Cell(row.read_as, ""),
+        Cell(row.transformers_class, row.transformers_class),
+        Cell(list(row.kinds), ", ".join(row.kinds)),
+        Cell(row.has_memory, "yes" if row.has_memory else "no"),
+        Cell(row.shape, row.shape or "none"),
+        Cell(row.params, f"{row.params:,}" if row.params else ""),
+        Cell(row.active, f"{row.active:,}" if row.active else ""),
     ]
-    return "\n".join((*table([header, *cells], left=5), ""))
-
-
-def families_json() -> str:
-    return json.dumps({"families": [asdict(row) for row in family_rows()]}, indent=2) + "\n"

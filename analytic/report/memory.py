@@ -1,59 +1,62 @@
-"""Text for people of a memory prediction: one layer, a training step, what fits."""
+"""What `count` and `fits` say of memory: one layer, a training step, what fits in one GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from analytic.huggingface.config import ModelConfig
-from analytic.limits import MAX_DIMENSION
-from analytic.memory.capacity import Fit, fits
+from analytic.memory.capacity import Fit
 from analytic.memory.cuda import cuda_only
-from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
-from analytic.memory.layer import LayerMemory, layer_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.layer import LayerMemory
 from analytic.memory.peaks import Peak
+from analytic.memory.schedule import schedule_of
 from analytic.memory.static import least_states
-from analytic.memory.step import step_memory
-from analytic.model.spec import ModelSpec
+from analytic.memory.step import StepMemory
 from analytic.model.training import TrainingSetup
-from analytic.report.text import figure, gib_text, table
+from analytic.report.document import Count, Item, Json, Line, Note, Section, fact
+from analytic.report.units import gib_text
 
 LARGEST_TENSORS = 6
 
 
-def memory_text(config: ModelConfig, setup: TrainingSetup) -> str:
+def memory_answer(config: ModelConfig, setup: TrainingSetup) -> Line:
+    """One line: the peak of a training step, or the least that it holds where there is no schedule."""
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
+        least = sum(least_states(config.spec, setup).values())
+        return Line("memory", f"at least {gib_text(least)} of states in training; {schedule.reason}")
+    peak = schedule.step().step_peak
+    choices = f"{setup.precision}, {setup.optimizer}, recompute {setup.checkpointing}"
+    shape = f"{setup.micro_batch:,} x {setup.seq_len:,} tokens"
+    return Line("memory", f"{gib_text(peak.total_bytes)} at the peak of a step on one GPU: {shape}, {choices}")
+
+
+def memory_sections(config: ModelConfig, setup: TrainingSetup) -> Iterator[Section]:
     """Every kind of layer, and a training step with the moment of its peak; or why there is no prediction."""
-    implementation = implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        states = least_states(config.spec, setup)
-        lines = [f"memory: {implementation.reason}", "by its parameters, a training step on one GPU holds at the least"]
-        lines += [figure(f"  {category}", size_bytes, gib_text(size_bytes)) for category, size_bytes in states.items()]
-        return "\n".join((*lines, figure("  together", sum(states.values()), gib_text(sum(states.values()))), ""))
-    lines = [f"memory, predicted for {implementation.name}", f"  {setup_text(setup)}", ""]
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
+        yield Section("", list(_least(config, setup, schedule)))
+        return
+    title = f"memory, predicted for {schedule.implementation.name}"
+    yield Section(
+        title,
+        [
+            Note(f"  {setup_text(setup)}"),
+            Note(f"  {setup.state}"),
+            fact("memory.implementation", schedule.implementation.name),
+            fact("memory.setup", setup_object(setup)),
+        ],
+    )
+    layers = []
     for layer, run in config.spec.kinds.items():
-        lines += [f"one layer ({run.label}), bytes above its base"]
-        lines += [*_layer(layer_memory(layer, config.spec.hidden_size, implementation, setup)), ""]
-    lines += [*_step(config.spec, implementation, setup), ""]
-    return "\n".join(lines)
-
-
-def fits_text(
-    config: ModelConfig, setup: TrainingSetup, *, memory_bytes: int, reserve_bytes: int, reserve_is_given: bool
-) -> str:
-    """The largest micro-batch and the longest sequence, without and with checkpointing.
-
-    Raises:
-        UsageError: a reserve that leaves nothing of the memory.
-    """
-    implementation = implementation_of(config, MAX_DIMENSION)  # of any length that may be tried
-    if isinstance(implementation, NotPredicted):
-        return f"memory: {implementation.reason}\n"
-    found = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
-    source = "given" if reserve_is_given else "assumed"
-    title = f"what fits in {gib_text(memory_bytes)}, {gib_text(reserve_bytes)} of it kept free ({source})"
-    batch, length = f"micro-batch at {setup.seq_len:,} tokens", f"sequence at micro-batch {setup.micro_batch:,}"
-    rows = [("  checkpointing", f"largest {batch}", f"longest {length}"), *map(_fit, found)]
-    asked = setup_text(setup).replace(f", checkpointing {setup.checkpointing}", "")
-    return "\n".join((title, f"  {asked}; for {implementation.name}", *table(rows), ""))
+        memory = schedule.layer(layer)
+        layers.append({"layers": run.label, **_layer_object(memory)})
+        yield Section(f"one layer ({run.label}), bytes above its base", list(_layer(memory)))
+    # `layer` is the last kind: in a model that begins with dense layers, the one with experts
+    yield Section("", [fact("memory.layer", layers[-1]), fact("memory.layers", layers)])
+    yield Section("", list(_step(schedule.step())))
+    yield Section("known only on CUDA, in no figure above", list(_cuda(config, setup)))
 
 
 def setup_text(setup: TrainingSetup) -> str:
@@ -73,40 +76,92 @@ def setup_text(setup: TrainingSetup) -> str:
     return ", ".join(parts)
 
 
-def _layer(memory: LayerMemory) -> Iterator[str]:
-    yield _bytes("  base: weights, input, tables", memory.base.total)
-    yield _bytes("  forward_transient", memory.forward_transient.total_bytes, memory.forward_transient.moment)
-    yield _bytes("  boundary", memory.boundary.total)
-    yield _bytes("  saved, without checkpointing", memory.saved.total)
-    yield _bytes("  backward_peak", memory.backward_peak.total_bytes, memory.backward_peak.moment)
+def setup_object(setup: TrainingSetup) -> dict[str, Json]:
+    """A training setup in JSON."""
+    return {
+        "seq_len": setup.seq_len,
+        "micro_batch": setup.micro_batch,
+        "precision": setup.precision,
+        "has_master_weights": setup.has_master_weights,
+        "optimizer": setup.optimizer,
+        "checkpointing": setup.checkpointing,
+        "attention_kernel": setup.attention_kernel,
+        "is_accumulating": setup.is_accumulating,
+        "rounding_bytes": setup.rounding_bytes,
+        "counts_kernel_bytes": setup.counts_kernel_bytes,
+    }
 
 
-def _step(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[str]:
-    memory = step_memory(spec, implementation, setup)
-    yield _bytes("training step on one GPU, peak", memory.step_peak.total_bytes, memory.step_peak.moment)
-    for category, size_bytes in memory.step_peak.categories.items():
-        yield _bytes(f"  {category}", size_bytes)
-    yield "largest at that moment"
-    yield from _largest(memory.step_peak)
-    yield "runner-up moments"
-    for moment in memory.runners_up:
-        yield _bytes("", moment.total_bytes, moment.name)
-    yield "known only on CUDA, in no figure above"
-    for line in cuda_only(spec, setup):
-        if line.size_bytes is None:
-            yield f"  {line.name}: not measured here ({line.source})"
-        else:
-            yield _bytes(f"  {line.name}", line.size_bytes, line.source)
+def fits_object(found: Fit) -> dict[str, Json]:
+    return {"checkpointing": found.checkpointing, "micro_batch": found.micro_batch, "seq_len": found.seq_len}
 
 
-def _largest(peak: Peak) -> Iterator[str]:
+def _least(config: ModelConfig, setup: TrainingSetup, missing: NotPredicted) -> Iterator[Item]:
+    states = least_states(config.spec, setup)
+    yield Note(f"memory: {missing.reason}")
+    yield Note("by its parameters, a training step on one GPU holds at the least")
+    yield fact("memory.implementation", None)
+    yield fact("memory.reason", missing.reason)
+    yield fact("memory.setup", setup_object(setup))
+    for category, size_bytes in states.items():
+        yield Count(f"memory.at_least.{category}", f"  {category}", size_bytes, gib_text(size_bytes))
+    yield _bytes("", "  together", sum(states.values()))
+
+
+def _layer(memory: LayerMemory) -> Iterator[Item]:
+    forward, backward = memory.forward_transient, memory.backward_peak
+    yield _bytes("", "  base: weights, input, tables", memory.base.total)
+    yield _bytes("", "  forward_transient", forward.total_bytes, forward.moment)
+    yield _bytes("", "  boundary", memory.boundary.total)
+    yield _bytes("", "  saved, without checkpointing", memory.saved.total)
+    yield _bytes("", "  backward_peak", backward.total_bytes, backward.moment)
+
+
+def _layer_object(memory: LayerMemory) -> dict[str, Json]:
+    return {
+        "base": {"total": memory.base.total, "terms": dict(memory.base)},
+        "forward_transient": _peak_object(memory.forward_transient),
+        "boundary": memory.boundary.total,
+        "saved": {"total": memory.saved.total, "terms": dict(memory.saved)},
+        "backward_peak": _peak_object(memory.backward_peak),
+    }
+
+
+def _peak_object(peak: Peak) -> dict[str, Json]:
+    return {"total": peak.total_bytes, "moment": peak.moment, "live": dict(peak.live)}
+
+
+def _step(memory: StepMemory) -> Iterator[Item]:
+    peak = memory.step_peak
+    yield _bytes("memory.step.peak", "training step on one GPU, peak", peak.total_bytes, peak.moment)
+    yield fact("memory.step.moment", peak.moment)
+    for category, size_bytes in peak.categories.items():
+        yield _bytes(f"memory.step.categories.{category}", f"  {category}", size_bytes)
+    yield Note("largest at that moment")
+    yield fact("memory.step.live", dict(peak.live))
     for name, size_bytes in list(peak.live.items())[:LARGEST_TENSORS]:
-        yield _bytes(f"  {name}", size_bytes)
+        yield _bytes("", f"  {name}", size_bytes)
+    yield fact("memory.step.base", memory.base.total_bytes)
+    yield fact("memory.step.forward_peak", memory.forward_peak_bytes)
+    yield fact("memory.step.backward_peak", memory.backward_peak_bytes)
+    yield Note("runner-up moments")
+    yield fact("memory.step.runners_up", [{"moment": m.name, "total": m.total_bytes} for m in memory.runners_up])
+    for moment in memory.runners_up:
+        yield _bytes("", " ", moment.total_bytes, moment.name)
 
 
-def _bytes(label: str, size_bytes: int, remark: str = "") -> str:
-    return figure(label, size_bytes, f"{gib_text(size_bytes):>12}   {remark}")
+def _cuda(config: ModelConfig, setup: TrainingSetup) -> Iterator[Item]:
+    lines = list(cuda_only(config.spec, setup))
+    yield fact(
+        "memory.cuda_only",
+        [{"name": x.name, "size_bytes": x.size_bytes, "when": x.when, "source": x.source} for x in lines],
+    )
+    for line in lines:
+        if line.size_bytes is None:
+            yield Note(f"  {line.name}: not measured here ({line.source})")
+        else:
+            yield _bytes("", f"  {line.name}", line.size_bytes, line.source)
 
 
-def _fit(fit: Fit) -> tuple[str, str, str]:
-    return f"  {fit.checkpointing}", f"{fit.micro_batch:,}", f"{fit.seq_len:,}"
+def _bytes(key: str, label: str, size_bytes: int, remark: str = "") -> Count:
+    return Count(key, label, size_bytes, f"{gib_text(size_bytes):>12}", remark)

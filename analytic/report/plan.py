@@ -1,183 +1,362 @@
-"""A plan from a budget as text: rounds, picks units, and says of every figure where it is from."""
+"""What `plan` says of a budget spent: the model, its tokens, its loss, and what each rests on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
+from analytic.huggingface.write import to_config
+from analytic.model.params import ParameterCounts
 from analytic.model.spec import DenseFfn, ModelSpec
-from analytic.performance.mfu import without_communication
-from analytic.planning.forward import BAND_NATS, Plan, Schedule
+from analytic.performance.mfu import Mfu, without_communication
+from analytic.planning.assumptions import BAND_NATS, MOE_APPROXIMATION
+from analytic.planning.budget import Dollars
+from analytic.planning.forward import Plan
 from analytic.planning.market import Market, Option
-from analytic.report.plan_lines import (
-    UPPER_BOUND,
-    figures,
-    fit,
-    gpus_text,
-    law_notes,
-    n_name,
-    off,
-    percent,
-    row,
-    si,
-    worth,
-)
-from analytic.report.text import flops_text, params_text, table
+from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Note, Section, Table, fact, facts
+from analytic.report.law import law_items
+from analytic.report.placement import placement_items, verdict
+from analytic.report.units import compact, days_text, flops_text, gpus_text, params_text, percent, si, usd_text
+from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import Allocation
 
 DEPTH_SOURCE = "published: 102 (Llama-2-70B) to 130 (Llama-3.1-405B), 37 below a width of 2,048 (Qwen3-0.6B)"
+UPPER_BOUND = "no communication: upper bound"
 
 
-def forward_text(plan: Plan, flat: Plan | None = None) -> str:
-    """What `plan.py --budget` prints; `flat` is the same plan at a constant MFU."""
-    blocks = (
-        _market(plan.request.market),
-        _spending(plan),
-        _model(plan),
-        fit(plan.placement),
-        *([beside(plan, flat)] if flat is not None else []),
-        _hanging(plan),
-        _law_lines(plan),
+def plan_document(plan: Plan, flat: Plan | None = None) -> Document:
+    """A plan from a budget; `flat` is the same at a constant MFU."""
+    return Document(
+        verb="plan",
+        answer=_answer(plan),
+        sections=(
+            Section("", list(market_items(plan.market))),
+            Section("", list(_spending(plan))),
+            Section("", list(_model(plan))),
+            Section("will it fit", list(placement_items(plan.placement, "fit"))),
+            Section("", list(_flat(plan, flat))),
+            Section("", list(_sensitivity(plan))),
+            Section("", list(_law(plan))),
+            Section("", list(_skipped(plan))),
+        ),
+        warnings=plan.warnings,
     )
-    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def beside(plan: Plan, flat: Plan) -> list[str]:
-    """The plan and the same at a constant MFU."""
-    header = ("beside a constant MFU", "GPU", "MFU", "N", "D", "loss", "architecture")
+def compared_with_flat(plan: Plan, flat: Plan) -> Table:
+    """The plan and the same at a constant MFU, for people."""
+    heads = ("compared with a constant MFU", "GPU", "MFU", "N", "D", "loss", "architecture")
     rows = [
         (
             name,
             each.option.gpu.key,
             percent(each.option.mfu.value),
-            *figures(each.params.total, each.outcome.tokens, each.outcome.loss),
-            _shape(each.spec),
+            *amounts(each.params.total, each.outcome.tokens, each.outcome.loss),
+            shape_text(each.spec),
         )
         for name, each in (("this plan", plan), (f"at a flat MFU, {flat.option.mfu.origin}", flat))
     ]
-    return table([header, *rows], left=2)
+    columns = [Column("", head, is_left=i < 2) for i, head in enumerate(heads)]
+    return Table("", columns, [[Cell(None, text) for text in row] for row in rows])
 
 
-def _market(market: Market) -> list[str]:
-    header = ("GPU", "price, from", "MFU, from", "USD/h", "dense TFLOP/s", "MFU", "EFLOP per USD")
-    rows = [
-        (
-            option.gpu.key,
-            option.price.origin,
-            option.mfu.brief,
-            f"{option.price.usd_per_gpu_hour:.2f}",
-            f"{option.gpu.peak(option.dtype) / 1e12:,.1f} {option.dtype}",
-            percent(option.mfu.value),
-            f"{float(option.flops_per_usd) / 1e18:.4f}",
-        )
-        for option in market.options
-    ]
-    sources = [f"MFU of {o.gpu.key}: {o.mfu.origin}" for o in market.options if o.mfu.brief != o.mfu.origin]
-    left_out = ", ".join(f"{rejected.gpu.key} ({rejected.reason})" for rejected in market.rejected)
-    return [*table([header, *rows], left=3), *sources, *([f"not compared: {left_out}"] if left_out else [])]
+def n_name(params: ParameterCounts) -> str:
+    """What N is where a law or 6 N D takes it: the active parameters of a model that has others."""
+    return "N" if params.active == params.total else "N_active"
 
 
-def _spending(plan: Plan) -> list[str]:
-    option, schedule = plan.option, plan.schedule
-    lines = [
-        row("budget", f"{plan.request.budget_usd:,.2f} USD on {option.gpu.name}"),
-        row("compute, C", f"{flops_text(round(plan.compute_flops))} ({si(plan.compute_flops)})"),
-        row(
-            "  peak",
-            f"published, dense {option.dtype} ({option.gpu.source}){_doubt(option, 'dense_tflops', option.dtype)}",
-        ),
-        row("  MFU", f"{percent(option.mfu.value)} {option.mfu.origin}"),
-    ]
-    if plan.request.assumed:
-        lines.append(row("assumed (defaults)", ", ".join(plan.request.assumed)))
-    bound = f"  ({UPPER_BOUND})" if without_communication(option.mfu, schedule.num_gpus) else ""
-    unspent = plan.request.budget_usd - float(schedule.usd)
-    left_over = f"; {unspent:,.2f} USD cannot be used" if plan.dataset_limited else ""
-    lines += [
-        row("spent", f"{float(schedule.usd):,.2f} USD{bound}{left_over}"),
-        row("GPU-hours", f"{float(schedule.gpu_hours):,.1f}"),
-        row("time", _time(schedule)),
-        row(
-            "energy of the boards",
-            f"{float(schedule.energy_kwh):,.0f} kWh, assumed: every board at its TDP{_doubt(option, 'tdp_watts')}",
-        ),
-    ]
-    return lines
+def amounts(params: int, tokens: int, loss: float) -> tuple[str, str, str]:
+    return params_text(params), params_text(tokens), f"{loss:.6f}"
 
 
-def _doubt(option: Option, *path: str) -> str:
-    """A mark beside a figure for which no datasheet was read."""
-    return ", unverified" if ".".join(path) in option.gpu.unverified else ""
+def off(ratio: Fraction) -> str:
+    """How a rule of thumb compares with the exact figure."""
+    return f"{abs(float(ratio) - 1) * 100:.3f}% {'low' if ratio < 1 else 'high'}"
 
 
-def _time(schedule: Schedule) -> str:
-    if schedule.num_gpus is None or schedule.days is None:
-        return f"{float(schedule.gpu_hours) / 24:,.1f} GPU-days; fix it with --num-gpus or --days"
-    return f"{float(schedule.days):,.2f} days on {gpus_text(schedule.num_gpus)}"
+def mfu_object(mfu: Mfu, num_gpus: int | None) -> dict[str, Json]:
+    """An interval where one is known; `upper_bound`: a figure of one GPU that is taken for many."""
+    return {
+        "value": mfu.value,
+        "low": None,
+        "high": None,
+        "source": mfu.origin,
+        "upper_bound": without_communication(mfu, num_gpus),
+    }
 
 
-def _model(plan: Plan) -> list[str]:
-    outcome, family, params = plan.outcome, plan.family, plan.params
-    layer, tokens = outcome.candidate.layer, outcome.tokens
-    padding = family.padded_vocab_size - family.vocab_size
-    per_token = outcome.candidate.flops_per_token
-    above = outcome.candidate.params / plan.optimum.params - 1
-    tied = "; output head tied" if family.tied else ""
-    reason = "" if plan.within_tolerance else f": the nearest that the {family.kind} family has"
-    if plan.request.chosen is not None:
-        reason = " of a constant MFU: chosen with its own"
-    lines = [
-        row("architecture", _shape(plan.spec)),
-        row("", f"vocabulary {family.padded_vocab_size:,}, {padding} of it padding; {layer.kind}{tied}"),
-        row("", f"width / depth = {plan.spec.hidden_size / len(plan.spec.layers):.1f}, {DEPTH_SOURCE}"),
-        row("", f"{n_name(params)} {above * 100:+.2f}% from the optimum{reason}"),
-        row("N, parameters", f"{params.total:,} ({params_text(params.total)}), from the formula"),
-    ]
-    if params.active != params.total:
-        lines.append(row("  active per token", f"{params.active:,} ({params_text(params.active)})"))
-    lines += [
-        row("FLOPs per token, training", f"{per_token:,}, from the formula: {family.convention} attention"),
-        row(f"  6 {n_name(params)}", f"{6 * params.active:,}: {off(Fraction(6 * params.active, per_token))}"),
-        row("D, tokens", f"{tokens:,} ({params_text(tokens)}), D/{n_name(params)} = {tokens / params.active:.2f}"),
-        row("loss", f"{outcome.loss:.6f} nats per token, predicted by {plan.request.law.name}"),
-    ]
-    if plan.epochs is not None:
-        limited = ", which end before the money does" if plan.dataset_limited else ""
-        lines.append(row("epochs", f"{plan.epochs:.4f} over {plan.request.data.dataset_tokens:,} tokens{limited}"))
-        lines += worth(plan.request.law, tokens, plan.request.data.unique)
-    return lines
+def allocation_object(allocation: Allocation) -> dict[str, Json]:
+    return {"params": allocation.params, "tokens": allocation.tokens, "loss": allocation.loss}
 
 
-def _shape(spec: ModelSpec) -> str:
+def loss_text(loss: float, others: Mapping[str, float]) -> str:
+    """A loss with as many digits as its laws agree on, next to their spread."""
+    if len(others) < 2:
+        return f"{loss:.2f} nats per token"
+    low, high = min(others.values()), max(others.values())
+    digits = 1 if high - low >= 0.05 else 2
+    return f"{loss:.{digits}f} nats per token; {low:.{digits}f} to {high:.{digits}f} by {len(others)} laws"
+
+
+def shape_text(spec: ModelSpec) -> str:
     layer = spec.layers[0]
     width = layer.ffn.intermediate_size if isinstance(layer.ffn, DenseFfn) else layer.ffn.expert_intermediate_size
     return f"{len(spec.layers)} layers, width {spec.hidden_size:,}, feed-forward {width:,}"
 
 
-def _hanging(plan: Plan) -> list[str]:
-    s, best = plan.sensitivity, plan.sensitivity.best_of_family
-    header = ("what the answer hangs on", n_name(plan.params), "D", "loss")
-    rows = [
-        ("this plan's architecture", *figures(plan.outcome.candidate.params, plan.outcome.tokens, plan.outcome.loss)),
-        ("optimum, exact FLOPs", *_allocation(plan.optimum)),
-        ("best of the whole family", *figures(best.candidate.params, best.tokens, best.loss)),
-        ("optimum of C = 6 N D", *_allocation(plan.six_nd)),
-        ("MFU 10% lower", *_allocation(s.lower_mfu)),
-        ("price 10% higher", *_allocation(s.higher_price)),
-        *((f"law {law.name}", *_allocation(allocation)) for law, allocation in s.laws),
+def _answer(plan: Plan) -> list[Line]:
+    option, outcome, params, schedule = plan.option, plan.outcome, plan.params, plan.schedule
+    active = f", {compact(params.active)} active" if params.active != params.total else ""
+    band = ""
+    if plan.sensitivity.band is not None:
+        least, most = map(compact, plan.sensitivity.band)
+        band = f"; {least} to {most} come within {BAND_NATS} nats"
+    losses = {law.name: allocation.loss for law, allocation in plan.sensitivity.laws}
+    lines = [
+        Line("model", f"{compact(params.total)} parameters{active}: {shape_text(plan.spec)}{band}"),
+        Line("tokens", f"{compact(outcome.tokens)}, {outcome.tokens / params.active:.1f} a parameter"),
+        Line("loss", f"{loss_text(outcome.loss, losses)} ({plan.request.law.name})"),
+        Line("machine", _machine_line(plan)),
+        Line("MFU", f"{percent(option.mfu.value)} {option.mfu.origin}"),
+        Line("fit", verdict(plan.placement)),
     ]
-    lines = table([header, *rows])
-    if s.band is not None:
-        least, most = map(params_text, s.band)
-        lines.append(f"every N from {least} to {most} can come within {BAND_NATS} nats of the optimum")
+    if schedule.num_gpus is None:
+        lines.append(Line("next", "fix the machine with --num-gpus or --days; --write-config PATH; -v for every term"))
+    else:
+        lines.append(Line("next", "--write-config PATH writes the model; -v shows every term"))
     return lines
 
 
-def _law_lines(plan: Plan) -> list[str]:
-    lines = law_notes(plan.request.law, plan.extrapolations, plan.epochs, moe=plan.spec.has_experts)
-    if plan.request.law.n_means == "total" or plan.request.family.kind == "moe":
-        return lines
-    return [*lines, row("  N for this law", f"{plan.outcome.candidate.params:,}")]
+def _machine_line(plan: Plan) -> str:
+    option, schedule = plan.option, plan.schedule
+    hours = f"{float(schedule.gpu_hours):,.0f} GPU-hours of {option.gpu.name}"
+    if schedule.num_gpus is not None and schedule.days is not None:
+        hours = f"{days_text(schedule.days)} on {schedule.num_gpus:,} x {option.gpu.name}"
+    if schedule.usd is None or option.price is None:
+        return f"{hours}, no price known"
+    return f"{hours}, {usd_text(schedule.usd)} at {option.price.usd_per_gpu_hour:.2f} USD/h ({option.price.origin})"
+
+
+def market_items(market: Market) -> Iterator[Item]:
+    """Every GPU that was compared, the best first, and those that were not."""
+    columns = (
+        Column("gpu", "GPU", is_left=True),
+        Column("name", ""),
+        Column("price_source", "price, from", is_left=True),
+        Column("mfu", ""),
+        Column("", "MFU, from", is_left=True),
+        Column("usd_per_gpu_hour", "USD/h"),
+        Column("dtype", ""),
+        Column("peak_flops_per_s", "dense TFLOP/s"),
+        Column("peak_source", ""),
+        Column("", "MFU"),
+        Column("flops_per_usd", "EFLOP per USD"),
+    )
+    yield Table("options", columns, [_option(option) for option in market.options])
+    yield fact(
+        "not_compared",
+        [{"gpu": r.gpu.key, "name": r.gpu.name, "rejected": r.reason} for r in market.rejected],
+    )
+    for o in market.options:
+        if o.mfu.brief != o.mfu.origin:
+            yield Note(f"MFU of {o.gpu.key}: {o.mfu.origin}")
+    if market.rejected:
+        yield Note(f"not compared: {', '.join(f'{r.gpu.key} ({r.reason})' for r in market.rejected)}")
+
+
+def _option(o: Option) -> list[Cell]:
+    per_usd = o.flops_per_usd
+    return [
+        Cell(o.gpu.key, o.gpu.key),
+        Cell(o.gpu.name, ""),
+        Cell(*((None, "-") if o.price is None else (o.price.origin, o.price.origin))),
+        Cell({"value": o.mfu.value, "source": o.mfu.origin}, ""),
+        Cell(None, o.mfu.brief),
+        Cell(*((None, "-") if o.price is None else (o.price.usd_per_gpu_hour, f"{o.price.usd_per_gpu_hour:.2f}"))),
+        Cell(o.dtype, ""),
+        Cell(o.gpu.peak(o.dtype), f"{o.gpu.peak(o.dtype) / 1e12:,.1f} {o.dtype}"),
+        Cell(o.gpu.source, ""),
+        Cell(None, percent(o.mfu.value)),
+        Cell(*((None, "-") if per_usd is None else (float(per_usd), f"{float(per_usd) / 1e18:.4f}"))),
+    ]
+
+
+def _spending(plan: Plan) -> Iterator[Item]:
+    option, schedule, request = plan.option, plan.schedule, plan.request
+    yield fact("gpu", option.gpu.key)
+    yield _budget(plan)
+    compute = round(plan.compute_flops)
+    yield Figure("compute_flops", "compute, C", compute, f"{flops_text(compute)} ({si(plan.compute_flops)})")
+    yield fact("used_flops", plan.used_flops)
+    peak = f"published, dense {option.dtype} ({option.gpu.source}){_doubt(option, 'dense_tflops', option.dtype)}"
+    yield Figure("", "  peak", None, peak)
+    mfu = f"{percent(option.mfu.value)} {option.mfu.origin}"
+    yield Figure("mfu", "  MFU", mfu_object(option.mfu, schedule.num_gpus), mfu)
+    yield Figure(
+        "assumed", _if(request.assumed, "assumed (defaults)"), list(request.assumed), ", ".join(request.assumed)
+    )
+    bound = f"  ({UPPER_BOUND})" if without_communication(option.mfu, schedule.num_gpus) else ""
+    yield _spent(plan, bound)
+    yield Figure("gpu_hours", "GPU-hours", float(schedule.gpu_hours), f"{float(schedule.gpu_hours):,.1f}")
+    yield fact("num_gpus", schedule.num_gpus)
+    yield Figure("days", "time", None if schedule.days is None else float(schedule.days), _time(plan))
+    kwh = None if schedule.energy_kwh is None else float(schedule.energy_kwh)
+    assumed = f"kWh, assumed: every board at its TDP{_doubt(option, 'tdp_watts')}"
+    yield Figure("energy_kwh", "energy of the boards", kwh, "TDP unknown" if kwh is None else f"{kwh:,.0f} {assumed}")
+
+
+def _budget(plan: Plan) -> Figure:
+    budget, name = plan.request.budget, plan.option.gpu.name
+    if isinstance(budget, Dollars):
+        return Figure("budget_usd", "budget", budget.usd, f"{budget.usd:,.2f} USD on {name}")
+    return Figure("budget_usd", "budget", None, f"{budget.hours:,g} hours of {budget.num_gpus:,} x {name}")
+
+
+def _spent(plan: Plan, bound: str) -> Figure:
+    if plan.schedule.usd is None or plan.unspent_usd is None:
+        return Figure("usd", "spent", None, f"unknown: no price{bound}")
+    usd, unspent = float(plan.schedule.usd), float(plan.unspent_usd)
+    left_over = f"; {unspent:,.2f} USD is left, for the data end" if plan.dataset_limited else ""
+    return Figure("usd", "spent", usd, f"{usd:,.2f} USD{bound}{left_over}")
+
+
+def _if(condition: object, label: str) -> str:
+    """A label that only machines see where there is nothing to say."""
+    return label if condition else ""
+
+
+def _doubt(option: Option, *path: str) -> str:
+    """A mark on a figure for which no datasheet was read."""
+    return ", unverified" if ".".join(path) in option.gpu.unverified else ""
+
+
+def _time(plan: Plan) -> str:
+    schedule = plan.schedule
+    if schedule.num_gpus is None or schedule.days is None:
+        return f"{float(schedule.gpu_hours) / 24:,.1f} GPU-days; fix it with --num-gpus or --days"
+    return f"{float(schedule.days):,.2f} days on {gpus_text(schedule.num_gpus)}"
+
+
+def _model(plan: Plan) -> Iterator[Item]:
+    outcome, family, params = plan.outcome, plan.family, plan.params
+    per_token, name = outcome.candidate.flops_per_token, n_name(params)
+    yield Figure("architecture", "architecture", to_config(plan.spec, family.seq_len), shape_text(plan.spec))
+    yield from _architecture_notes(plan)
+    yield Figure(
+        "params", "N, parameters", params.total, f"{params.total:,} ({params_text(params.total)}), from the formula"
+    )
+    active = f"{params.active:,} ({params_text(params.active)})"
+    yield Figure("params_active", _if(params.active != params.total, "  active per token"), params.active, active)
+    yield fact("law_params", outcome.candidate.params)
+    counted = f"{per_token:,}, from the formula: {family.convention} attention"
+    yield Figure("flops_per_token", "FLOPs per token, training", per_token, counted)
+    six = f"{6 * params.active:,}: {off(Fraction(6 * params.active, per_token))}"
+    yield Figure("six_nd_flops", f"  6 {name}", plan.six_nd_flops, six)
+    tokens = f"{outcome.tokens:,} ({params_text(outcome.tokens)}), D/{name} = {outcome.tokens / params.active:.2f}"
+    yield Figure("tokens", "D, tokens", outcome.tokens, tokens)
+    loss = f"{outcome.loss:.6f} nats per token, predicted by {plan.request.law.name}"
+    yield Figure("loss", "loss", outcome.loss, loss)
+    yield from facts({"params_80": None, "tokens_80": None, "loss_80": None})  # published laws state no intervals
+    yield from facts({"attention": family.convention, "seq_len": family.seq_len})
+    yield from _data(plan)
+
+
+def _architecture_notes(plan: Plan) -> Iterator[Item]:
+    family, layer, params = plan.family, plan.outcome.candidate.layer, plan.params
+    padding = family.padded_vocab_size - family.vocab_size
+    tied = "; output head tied" if family.tied else ""
+    vocabulary = f"vocabulary {family.padded_vocab_size:,}, {padding} of it padding; {layer.kind}{tied}"
+    yield Figure("vocab_padding", " ", padding, vocabulary)
+    ratio = plan.spec.hidden_size / len(plan.spec.layers)
+    yield Figure("", " ", None, f"width / depth = {ratio:.1f}, {DEPTH_SOURCE}")
+    above = plan.outcome.candidate.params / plan.optimum.params - 1
+    reason = "" if plan.within_tolerance else f": the nearest that the {family.kind} family has"
+    if plan.found.memory is not None:
+        reason = " of a constant MFU: chosen with its own"
+    text = f"{n_name(params)} {above * 100:+.2f}% from the optimum{reason}"
+    yield Figure("within_1_percent_of_optimum", " ", plan.within_tolerance, text)
+    yield fact("approximation", MOE_APPROXIMATION if family.kind == "moe" else None)
+
+
+def _data(plan: Plan) -> Iterator[Item]:
+    yield fact("dataset_limited", plan.dataset_limited)
+    if plan.epochs is None:
+        yield fact("epochs", None)
+        return
+    limited = ", which end before the money does" if plan.dataset_limited else ""
+    text = f"{plan.epochs:.4f} over {plan.request.data.dataset_tokens:,} tokens{limited}"
+    yield Figure("epochs", "epochs", plan.epochs, text)
+    yield from worth(plan.request.law, plan.outcome.tokens, plan.request.data.unique)
+
+
+def worth(law: ScalingLaw, tokens: int, unique_tokens: float) -> Iterator[Item]:
+    """What repeated tokens are worth."""
+    if tokens > unique_tokens:
+        text = params_text(round(law.worth(tokens, unique_tokens)))
+        yield Figure("", "  repeats fade: worth", None, f"{text} new tokens")
+
+
+def _flat(plan: Plan, flat: Plan | None) -> Iterator[Item]:
+    if flat is None:
+        yield fact("flat_mfu", None)
+        return
+    yield compared_with_flat(plan, flat)
+    yield fact(
+        "flat_mfu",
+        {
+            "gpu": flat.option.gpu.key,
+            "mfu": {"value": flat.option.mfu.value, "source": flat.option.mfu.origin},
+            "params": flat.params.total,
+            "tokens": flat.outcome.tokens,
+            "loss": flat.outcome.loss,
+            "architecture": to_config(flat.spec, flat.family.seq_len),
+        },
+    )
+
+
+def _sensitivity(plan: Plan) -> Iterator[Item]:
+    s, outcome, best = plan.sensitivity, plan.outcome, plan.sensitivity.best_of_family
+    rows = [
+        ("this plan's architecture", *amounts(outcome.candidate.params, outcome.tokens, outcome.loss)),
+        ("optimum, exact FLOPs", *_allocation(plan.optimum)),
+        ("best of the whole family", *amounts(best.candidate.params, best.tokens, best.loss)),
+        ("optimum of C = 6 N D", *_allocation(plan.six_nd)),
+        ("MFU 10% lower", *_allocation(s.lower_mfu)),
+        *([] if s.higher_price is None else [("price 10% higher", *_allocation(s.higher_price))]),
+        *((f"law {law.name}", *_allocation(allocation)) for law, allocation in s.laws),
+    ]
+    heads = ("sensitivity", n_name(plan.params), "D", "loss")
+    columns = [Column("", head, is_left=i == 0) for i, head in enumerate(heads)]
+    yield Table("", columns, [[Cell(None, text) for text in row] for row in rows])
+    if s.band is not None:
+        least, most = map(params_text, s.band)
+        yield Note(f"every N from {least} to {most} can come within {BAND_NATS} nats of the optimum")
+    yield fact("optimum", allocation_object(plan.optimum))
+    yield fact("six_nd_optimum", allocation_object(plan.six_nd))
+    yield fact("sensitivity.laws", [{"law": law.name, **allocation_object(a)} for law, a in s.laws])
+    yield fact("sensitivity.lower_mfu", allocation_object(s.lower_mfu))
+    higher = None if s.higher_price is None else allocation_object(s.higher_price)
+    yield fact("sensitivity.higher_price", higher)
+    found = {"params": best.candidate.params, "tokens": best.tokens, "loss": best.loss}
+    yield fact("sensitivity.best_of_family", found)
+    band = None if s.band is None else {"least_params": s.band[0], "most_params": s.band[1], "nats": BAND_NATS}
+    yield fact("sensitivity.band", band)
 
 
 def _allocation(allocation: Allocation) -> tuple[str, str, str]:
-    return figures(round(allocation.params), round(allocation.tokens), allocation.loss)
+    return amounts(round(allocation.params), round(allocation.tokens), allocation.loss)
+
+
+def _law(plan: Plan) -> Iterator[Item]:
+    yield from law_items(plan.request.law, plan.extrapolations, plan.epochs)
+    if plan.spec.has_experts:
+        yield Figure("", "  approximation", None, MOE_APPROXIMATION)
+    elif plan.request.law.n_means != "total":
+        yield Figure("", "  N for this law", None, f"{plan.outcome.candidate.params:,}")
+
+
+def _skipped(plan: Plan) -> Iterator[Item]:
+    """GPUs that give more for a dollar and cannot run the plan."""
+    yield fact("skipped", [{"gpu": each.option.gpu.key, "reason": each.reason} for each in plan.skipped])
+    for each in plan.skipped:
+        yield Note(f"passed over: {each.option.gpu.key}, {each.reason}")

@@ -1,125 +1,177 @@
-"""A plan as a picture. The only module that imports matplotlib, and only `--plot` imports it."""
+"""A plan as a picture: the loss of what the budget pays for, and the loss over N and D.
+
+matplotlib is imported by the modules of pictures alone, and those only for `--plot`.
+"""
 
 from __future__ import annotations
 
-import io
 import math
-from itertools import cycle
+from dataclasses import dataclass
+from itertools import cycle, islice
+from textwrap import shorten
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.text import Text
 
-from analytic.planning.architectures import line
-from analytic.planning.forward import BAND_NATS, Plan, family_for
+from analytic.planning.assumptions import BAND_NATS
+from analytic.planning.forward import Plan
+from analytic.planning.losses import objective
+from analytic.report import plot_style as style
+from analytic.report.contour_plot import draw_contours
+from analytic.report.plot_panels import View, budget_text, draw_star, head, log_axis, name_of
+from analytic.report.plot_style import Labels, short
 from analytic.scaling.laws import ScalingLaw
-from analytic.scaling.optimum import Cost
+from analytic.scaling.optimum import Allocation
 
-# Okabe and Ito's colours, told apart in every common colour vision; dashes tell the lines apart in grey.
-STYLES = (
-    ("#0072B2", "-"),
-    ("#D55E00", "--"),
-    ("#009E73", "-."),
-    ("#CC79A7", ":"),
-    ("#E69F00", (0, (5, 1, 1, 1, 1, 1))),
-    ("#56B4E9", (0, (1, 1))),
+# The law that is used is solid and strong. Dashes tell the others apart in grey.
+Drawn = tuple[str, str | tuple[int, tuple[float, ...]], float]  # colour, dashes, width
+USED: Drawn = (style.BLUE, "-", 3.2)
+OTHERS: tuple[Drawn, ...] = (
+    (style.VERMILION, (0, (5, 2)), 1.3),
+    (style.GREEN, (0, (7, 2, 1.5, 2)), 1.3),
+    (style.PURPLE, (0, (1.2, 1.5)), 1.3),
+    (style.ORANGE, (0, (5, 1.5, 1, 1.5, 1, 1.5)), 1.3),
+    (style.QUIET, (0, (10, 3)), 1.3),
 )
 POINTS = 160
-GRID = 70
-ABOVE_OPTIMUM_NATS = 0.06
-PLAN = "#000000"
+ROOM_BELOW = 0.6  # of the range of the losses, for what is written below the curves
+LABEL_GAP = 0.045  # between the names of two laws, in heights of the axes
+MOST_CHARACTERS = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One law along the budget's frontier: its losses at `sizes`, its optimum, and how it is drawn."""
+
+    law: ScalingLaw
+    optimum: Allocation
+    sizes: list[float]
+    losses: list[float]
+    colour: str
+    dashes: str | tuple[int, tuple[float, ...]]
+    width: float
 
 
 def picture_of(plan: Plan, kind: str) -> bytes:
     """Loss against N along the budget's frontier for each law, and loss contours over N and D, as png or svg."""
-    figure = Figure(figsize=(13, 6), layout="constrained")
-    frontier, contours = figure.subplots(1, 2)
-    _frontier(frontier, plan)
-    _contours(contours, plan)
-    usd = f"{plan.request.budget_usd:,.0f} USD on {plan.option.gpu.name}"
-    mfu = f"MFU {plan.option.mfu.value:.1%}, {plan.option.mfu.origin}"
-    figure.suptitle(f"{usd}: C = {float(plan.compute_flops):.3g} FLOP; {mfu}")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind, dpi=160)
-    return picture.getvalue()
+    return style.bytes_of(plan_figure(plan), kind)
 
 
-def _frontier(axes: Axes, plan: Plan) -> None:
-    sensitivity, outcome = plan.sensitivity, plan.outcome
-    least, most = sensitivity.band or (plan.optimum.params, plan.optimum.params)
-    sizes = _spread(least / 3, most * 3, POINTS)
-    top = 0.0
-    for (law, optimum), (colour, dashes) in zip(sensitivity.laws, cycle(STYLES), strict=False):
-        cost = line(family_for(plan.request.family, law))
-        losses = [_loss(plan, law, cost, n) for n in sizes]
-        axes.plot(sizes, losses, color=colour, linestyle=dashes, label=law.name)
-        axes.plot(optimum.params, optimum.loss, marker="o", color=colour, markersize=6)
-        top = max(top, optimum.loss + ABOVE_OPTIMUM_NATS)
-    band = f"within {BAND_NATS} nats ({plan.request.law.name})"
-    axes.axvspan(least, most, color="#999999", alpha=0.22, linewidth=0, label=band)
-    axes.plot(
-        outcome.candidate.params, outcome.loss, "*", color=PLAN, markersize=14, linestyle="none", label="designed model"
+def plan_figure(plan: Plan) -> Figure:
+    """The picture, before it is written in some format."""
+    figure = style.new_figure(13, 6.4)
+    params, gpu, mfu = plan.params, plan.option.gpu, plan.option.mfu
+    active = "" if params.active == params.total else f" ({short(params.active)} active)"
+    model = f"{short(params.total)} parameters{active}, {short(plan.outcome.tokens)} tokens"
+    title = f"{budget_text(plan)} on {gpu.name}: {model}, loss {plan.outcome.loss:.3f}"
+    figure.text(0.02, 0.93, title, fontsize=15, weight="bold", color=style.DARK)
+    spent = f"C = {_scientific(float(plan.compute_flops))} FLOP at an MFU of {mfu.value:.1%}, {mfu.origin}"
+    figure.text(0.02, 0.89, shorten(spent, MOST_CHARACTERS), fontsize=10, color=style.QUIET)
+    _draw_frontier(figure.add_axes((0.06, 0.1, 0.325, 0.69)), plan)
+    draw_contours(figure.add_axes((0.61, 0.1, 0.37, 0.69)), plan)
+    return figure
+
+
+def _draw_frontier(axes: Axes, plan: Plan) -> None:
+    """Loss against N for each law, where D is what the budget pays for."""
+    outcome, band = plan.outcome, plan.sensitivity.band
+    star = outcome.candidate.params, outcome.loss
+    least, most = band or (star[0], star[0])
+    view = View(min(least, star[0]) / 3, max(most, star[0]) * 3)
+    curves = _curves(plan, view)
+    labels = _frontier_axes(axes, plan, view, curves)
+    for curve in curves:
+        strength = curve.width / USED[2]
+        axes.plot(curve.sizes, curve.losses, c=curve.colour, ls=curve.dashes, lw=curve.width, zorder=2 + strength)
+        labels.avoid(curve.sizes, curve.losses)
+        if curve.law is not plan.request.law:
+            axes.plot(curve.optimum.params, curve.optimum.loss, "o", color=curve.colour, markersize=5)
+    _name_laws(axes, plan, curves)
+    if band is not None:
+        axes.axvspan(least, most, color=style.BLUE, alpha=0.1, linewidth=0)
+        text = f"within {BAND_NATS} nats: {short(least)} to {short(most)}"
+        labels.avoid_text(_write_below(axes, view.share(math.sqrt(least * most)), 0.1, text, style.BLUE))
+    labels.avoid_text(_bracket(axes, plan.request.law, view))
+    draw_star(axes, labels, plan, star)
+
+
+def _curves(plan: Plan, view: View) -> list[Curve]:
+    """The law that is used first, then the others in their order."""
+    used = plan.request.law
+    others = [each for each in plan.sensitivity.laws if each[0].name != used.name]
+    sizes, compute, data = view.spread(POINTS), float(plan.compute_flops), plan.request.data
+    curves = []
+    for (law, optimum), drawn in zip(
+        [(used, plan.optimum), *others], (USED, *islice(cycle(OTHERS), len(others))), strict=True
+    ):
+        cost = objective(law, plan.request.family, plan.request.data).cost
+        tokens = [min(compute / cost.flops_per_token(n), data.most) for n in sizes]
+        losses = [law.loss(n, d, data.unique) for n, d in zip(sizes, tokens, strict=True)]
+        curves.append(Curve(law, optimum, sizes, losses, *drawn))
+    return curves
+
+
+def _frontier_axes(axes: Axes, plan: Plan, view: View, curves: list[Curve]) -> Labels:
+    """Every curve is seen at its right end, where its name is, and around its optimum."""
+    style.plain_axes(axes)
+    least = min(min(curve.losses) for curve in curves)
+    most = max(max(curve.losses[-1], curve.optimum.loss) for curve in curves)
+    most = max(most, curves[0].losses[0])
+    span = max(most - least, 1e-3 * abs(most))
+    axes.set_ylim(least - ROOM_BELOW * span, most + 0.08 * span)
+    log_axis(axes, "x", view)
+    axes.set_xlabel("N, parameters as each law counts them", color=style.DARK)
+    axes.set_ylabel("loss, nats per token", color=style.DARK)
+    head(axes, "Loss of what the budget pays for", "D is what the budget pays for at each N; dots: the best N of a law")
+    axes.grid(axis="y", color=style.FAINT, linewidth=0.6)
+    return Labels(axes)
+
+
+def _name_laws(axes: Axes, plan: Plan, curves: list[Curve]) -> None:
+    """The name of each law to the right of its curve, with the N that it finds best."""
+    low, high = axes.get_ylim()
+    ends = [(curve.losses[-1] - low) / (high - low) for curve in curves]
+    for curve, end, height in zip(curves, ends, style.keep_apart(ends, LABEL_GAP, 1.0), strict=True):
+        is_used = curve.law is plan.request.law
+        axes.annotate(
+            f"{name_of(curve.law)}{', used' if is_used else ''}: N {short(curve.optimum.params)}",
+            (1, end),
+            (1.04, height),
+            xycoords="axes fraction",
+            color=style.INK.get(curve.colour, curve.colour),
+            fontsize=10 if is_used else 9.5,
+            weight="bold" if is_used else "normal",
+            verticalalignment="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": curve.colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0},
+        )
+
+
+def _bracket(axes: Axes, law: ScalingLaw, view: View) -> Text:
+    """Below the curves, the N that the law was fitted on, with an arrow where it goes on outside of the view."""
+    if "params" not in law.fitted:
+        return _write_below(axes, 0.5, 0.035, f"the N that {name_of(law)} was fitted on is not stated", style.QUIET)
+    least, most = law.fitted["params"]
+    left, right = (min(max(view.share(value), 0.0), 1.0) for value in (least, most))
+    if left < right:
+        axes.plot([left, right], [0.02, 0.02], color=style.QUIET, linewidth=3, transform=axes.transAxes)
+    before = "← " if least < view.least else ""
+    after = " →" if most > view.most else ""
+    text = f"{before}{name_of(law)} was fitted on {short(least)} to {short(most)}{after}"
+    return _write_below(axes, (left + right) / 2, 0.035, text, style.QUIET)
+
+
+def _write_below(axes: Axes, x: float, height: float, text: str, colour: str) -> Text:
+    """A line of text centered at a share of the width, as far as it stays within the axes."""
+    return axes.text(
+        min(max(x, 0.31), 0.69), height, text, transform=axes.transAxes, ha="center", color=colour, fontsize=9
     )
-    axes.plot([], [], "o", color="#666666", label="optimum of each law")
-    axes.set(ylabel="loss, nats per token")
-    _params_axis(axes, sizes)
-    axes.set_ylim(top=top)
-    axes.set_title("Loss along the budget's frontier, D = C / f(N)")
-    axes.grid(visible=True, which="major", alpha=0.3)
-    _legend_below(axes, columns=4)
 
 
-def _contours(axes: Axes, plan: Plan) -> None:
-    outcome, data = plan.outcome, plan.request.data
-    law, optimum = plan.request.law, plan.optimum
-    sizes = _spread(optimum.params / 12, optimum.params * 12, GRID)
-    tokens = _spread(optimum.tokens / 12, optimum.tokens * 12, GRID)
-    losses = [[law.loss(n, d, data.unique) for n in sizes] for d in tokens]
-    levels = [outcome.loss + step for step in (-0.15, -0.1, -0.06, -0.03, 0, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4)]
-    _params_axis(axes, sizes)  # before the contours: their labels need the final scale
-    axes.set(yscale="log", ylabel="D, tokens")
-    axes.set_ylim(tokens[0], tokens[-1])
-    drawn = axes.contour(sizes, tokens, losses, levels=levels, cmap="cividis", linewidths=1.1)
-    axes.clabel(drawn, fmt="%.3f", fontsize=8)
-    cost = line(family_for(plan.request.family, law))
-    compute = float(plan.compute_flops)
-    budget = [compute / cost.flops_per_token(n) for n in sizes]
-    axes.plot(sizes, budget, color=PLAN, linewidth=1.8, label="what the budget pays for")
-    axes.plot(
-        outcome.candidate.params,
-        outcome.tokens,
-        "*",
-        color=PLAN,
-        markersize=14,
-        linestyle="none",
-        label="designed model",
-    )
-    for limit, name, dashes in ((data.unique, "one epoch", ":"), (data.most, "most epochs", "--")):
-        if not math.isinf(limit):
-            axes.axhline(limit, color="#D55E00", linestyle=dashes, label=name)
-    axes.set_title(f"Loss in nats per token, {law.name}")
-    _legend_below(axes, columns=2)
-
-
-def _params_axis(axes: Axes, sizes: list[float]) -> None:
-    axes.set(xscale="log", xlabel="N, parameters as the law counts them")
-    axes.set_xlim(sizes[0], sizes[-1])
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n / 1e9:g} B"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend_below(axes: Axes, *, columns: int) -> None:
-    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, frameon=False)
-
-
-def _loss(plan: Plan, law: ScalingLaw, cost: Cost, params: float) -> float:
-    data = plan.request.data
-    tokens = min(float(plan.compute_flops) / cost.flops_per_token(params), data.most)
-    return law.loss(params, tokens, data.unique)
-
-
-def _spread(least: float, most: float, count: int) -> list[float]:
-    """`count` values from least to most, even in logarithm."""
-    step = math.log(most / least) / (count - 1)
-    return [least * math.exp(step * i) for i in range(count)]
+def _scientific(value: float) -> str:
+    """
+    >>> _scientific(5.616e23)
+    '5.62e23'
+    """
+    return f"{value:.2e}".replace("e+", "e")

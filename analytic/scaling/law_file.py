@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import cast
 
-from analytic.errors import FileError, PlannerError, UsageError
+from analytic.errors import FileError, UsageError, listed
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Derived, Keys
+from analytic.io.located import located
 from analytic.scaling.laws import ParamsConvention, ScalingLaw
 
 _CONVENTIONS = ("total", "non_embedding")
@@ -16,7 +18,7 @@ _COEFFICIENTS = ("E", "A", "B", "alpha", "beta")
 _LOGARITHMS = ("log_E", "log_A", "log_B")
 _REQUIRED = ("citation", "alpha", "beta", "n_means", "d_means")
 _MOST_COEFFICIENT = 1e12
-_MOST_EXPONENT = 10.0
+_LEAST_EXPONENT, _MOST_EXPONENT = 1e-3, 10.0  # published ones are from 0.05 to 0.6
 
 
 def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
@@ -26,17 +28,14 @@ def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
         FileError: naming the path, the entry, the key and what was expected.
     """
     path = path or _shipped_path()
-    where = "laws"
+    file = Keys(read_toml(path))
     laws = {}
-    try:
-        file = Keys(read_toml(path))
+    with located(path):
         file.allow(("laws",))
         tables = file.section("laws") or Keys({})
         for name in tables.config:
-            where = f"laws.{name}"
-            laws[name] = _law(name, tables.section(name) or Keys({}))
-    except PlannerError as error:
-        raise type(error)(f"{path}: {where}: {error}") from None
+            with located(f"laws.{name}"):
+                laws[name] = _law(name, tables.section(name) or Keys({}))
     return laws
 
 
@@ -51,7 +50,7 @@ def load_law(name: str) -> ScalingLaw:
     if name in shipped:
         return shipped[name]
     if not name.casefold().endswith(".toml"):
-        raise UsageError(f"no scaling law {name!r}: expected one of {', '.join(shipped)}, or the path of a .toml file")
+        raise UsageError(f"no scaling law {name!r}: expected one of {listed(shipped)}, or the path of a .toml file")
     laws = list(load_laws(Path(name)).values())
     if len(laws) != 1:
         raise FileError(f"{name}: expected one table [laws.NAME], not {len(laws)}")
@@ -73,8 +72,8 @@ def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
         e=_coefficient(keys, "E"),
         a=_coefficient(keys, "A"),
         b=_coefficient(keys, "B"),
-        alpha=keys.number("alpha", most=_MOST_EXPONENT),
-        beta=keys.number("beta", most=_MOST_EXPONENT),
+        alpha=keys.number("alpha", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
+        beta=keys.number("beta", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
         n_means="total",
         d_means="tokens seen",
     )
@@ -84,17 +83,20 @@ def _law(name: str, keys: Keys) -> ScalingLaw:
     keys.require(_REQUIRED, "law")
     keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, "fitted", "data_constrained"))
     e, a, b = (_coefficient(keys, key) for key in ("E", "A", "B"))
+    stated = keys.section("fitted") or Keys({})
+    with located("fitted"):
+        fitted = _ranges(stated)
     return ScalingLaw(
         name=name,
         citation=keys.text("citation"),
         e=e,
         a=a,
         b=b,
-        alpha=keys.number("alpha", most=_MOST_EXPONENT),
-        beta=keys.number("beta", most=_MOST_EXPONENT),
+        alpha=keys.number("alpha", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
+        beta=keys.number("beta", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
         n_means=cast(ParamsConvention, keys.text("n_means", among=_CONVENTIONS)),
         d_means=keys.text("d_means"),
-        fitted=_ranges(keys),
+        fitted=fitted,
         data_constrained=keys.flag("data_constrained", Derived(False, "a fit to single epochs")),
     )
 
@@ -109,8 +111,7 @@ def _coefficient(keys: Keys, key: str) -> float:
     return math.exp(keys.number(f"log_{key}", least=-bound, most=bound))
 
 
-def _ranges(keys: Keys) -> dict[str, tuple[float, float]]:
-    section = keys.section("fitted") or Keys({})
+def _ranges(section: Keys) -> dict[str, tuple[float, float]]:
     section.allow(("params", "tokens", "flops"))
     ranges = {}
     for quantity, value in section.config.items():
@@ -118,7 +119,7 @@ def _ranges(keys: Keys) -> dict[str, tuple[float, float]]:
         if type(value) is not list or len(value) != 2 or any(type(x) not in (int, float) for x in value):
             section.reject(quantity, value, rising)
         least, most = value
-        if not 0 < least < most < math.inf:
+        if not 0 < least < most <= sys.float_info.max:  # an integer may be larger than any float
             section.reject(quantity, value, rising)
         ranges[quantity] = (float(least), float(most))
     return ranges

@@ -104,6 +104,26 @@ def optimum(
     return at(_switch(lambda params: compute_flops / cost.flops_per_token(params) > most_tokens, compute_flops))
 
 
+def enough_params(
+    law: ScalingLaw, most_tokens: float, unique_tokens: float, cost: Cost, *, tokens_per_param: float, nats: float
+) -> float:
+    """The least N that gets within `nats` of what limited data allow: of the largest N that they train properly.
+
+    That is N = `most_tokens` / `tokens_per_param`, beyond which a law is not asked. Where a law wants more
+    parameters than that, it is the N whose optimum takes just `most_tokens`.
+    """
+    allowed = law.loss(most_tokens / tokens_per_param, most_tokens, unique_tokens)
+
+    def is_short(params: float) -> bool:
+        return law.loss(params, most_tokens, unique_tokens) > allowed + nats
+
+    def descends(params: float) -> bool:
+        by_params, by_tokens = law.slopes(params, most_tokens, unique_tokens)
+        return by_params < cost.elasticity(params) * by_tokens
+
+    return max(_switch(is_short, most_tokens), _switch(descends, most_tokens))
+
+
 def _switch(holds: Callable[[float], bool], most: float) -> float:
     """Where a condition on N stops to hold, by bisection of ln N from N = 1 to `most`."""
     low, high = 0.0, math.log(most)

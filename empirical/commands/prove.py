@@ -1,4 +1,4 @@
-"""`trainmeter-verify`: every formula against every witness; where there is a device, what it takes and how fast it is.
+"""`foretrain prove`: every formula against every witness; where there is a device, what it takes and how fast it is.
 
 torch takes seconds to import: it comes after the arguments and the files have been found good.
 """
@@ -9,83 +9,77 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from analytic.commands.options import Parser, number_up_to, positive_integer, run
+from analytic.commands.options import Parser, add_flags, refuse
+from analytic.commands.verb import Verb
 from analytic.errors import PlannerError, UsageError
 from analytic.hardware.table import load_hardware
-from analytic.huggingface import config as hf
+from analytic.huggingface.config import load
+from analytic.huggingface.shipped import find_model
 from analytic.io.files import model_config_paths
 from analytic.performance.calibration import Calibration, Case
-from analytic.planning.forward import DEFAULT_LAW
+from analytic.planning.assumptions import DEFAULT_LAW
+from analytic.planning.counts import Workload
 from analytic.planning.this_machine import CPU_FAMILY, CUDA_FAMILY, machine_plan
-from analytic.report.count import Workload
 from analytic.scaling.law_file import load_law
-from empirical.proof.check import Check
+from analytic.version import version
+from empirical.commands.sweep import sweep
 from empirical.proof.findings import Findings
-from empirical.proof.workers import Job, default_workers, verify_all
+from empirical.proof.workers import ModelJob, check_models, default_workers
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
 
     from empirical.measure.memory import MeasuredPeak
 
 DEFAULT_OUT = Path("calibration.json")
-MOST_MINUTES = 7 * 24 * 60
 
 
-def verify(argv: Sequence[str] | None = None) -> int:
-    """Check formulas against witnesses. Returns 0 if all agree, 1 if any differs, 2 on bad input."""
-    return run("trainmeter-verify", lambda: _verify(argv))
+def _add_arguments(parser: Parser) -> None:
+    add = parser.add_argument
+    add("models", nargs="*", metavar="MODEL", help="default: every shipped one; with --sweep, model types")
+    add_flags(parser, "seq_len", "jobs", "device")
+    add(
+        "--calibration-out",
+        type=Path,
+        default=DEFAULT_OUT,
+        metavar="FILE",
+        help=f"what is timed on the device; default: {DEFAULT_OUT}; a file of the same device is continued",
+    )
+    add_flags(parser, "train")
+    add("--sweep", action="store_true", help="every causal language model class of transformers, by its defaults")
+    add("--perturb", action="store_true", help="with --sweep: change every key of the supported classes, one at a time")
 
 
-def _verify(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
-    jobs = [_job(path, args.seq_len) for path in args.configs or model_config_paths()]
+def _execute(args: argparse.Namespace) -> int:
+    """Returns 0 if all agree, 1 if any differs."""
+    refuse(args.perturb and not args.sweep, "--perturb: only with --sweep")
+    if args.sweep:
+        for name in ("seq_len", "device", "train"):
+            refuse(getattr(args, name) is not None, f"--{name.replace('_', '-')}: not with --sweep")
+        return sweep(args.models, args.jobs, is_perturbed=args.perturb, is_json=args.json)
+    paths = [find_model(name) for name in args.models] or model_config_paths()
+    jobs = [_job(path, args.seq_len) for path in paths]
     device = _device(args.device, is_needed=args.train is not None)
     found = Findings()
     if device is not None:
         found.calibration = _begun(args.calibration_out, device)
     try:
         _find(found, jobs, device, args)
-    except (KeyboardInterrupt, PlannerError):  # minutes of measurements are printed first
-        _print(found, is_json=args.json)
+    except (KeyboardInterrupt, PlannerError):
+        if found.checks:  # minutes of measurements are printed first
+            _print(found, is_json=args.json)
         raise
     _print(found, is_json=args.json)
     return 1 if found.failed else 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="trainmeter-verify", description="Prove the formulas against the real models.")
-    add = parser.add_argument
-    add("configs", type=Path, nargs="*", metavar="CONFIG", help="default: every config shipped")
-    add("--seq-len", type=positive_integer, metavar="N", help="default: each config's own")
-    add("--jobs", type=positive_integer, metavar="N", help="processes; default: one a core")
-    add("--device", metavar="DEVICE", help="measure on cuda (default where there is one) or cpu")
-    add(
-        "--calibration-out",
-        type=Path,
-        default=DEFAULT_OUT,
-        metavar="FILE",
-        help=f"what is timed on the device, default {DEFAULT_OUT}; a file of the same device is gone on with",
-    )
-    add(
-        "--train",
-        type=number_up_to(MOST_MINUTES),
-        metavar="MINUTES",
-        help="then train what a plan for this machine says, for that long: planned against actual",
-    )
-    add("--json", action="store_true", help="the same facts for machines, in base units")
-    return parser
-
-
-def _job(path: Path, seq_len: int | None) -> Job:
-    config = hf.load(path)
+def _job(path: Path, seq_len: int | None) -> ModelJob:
+    config = load(path)
     return config, Workload.of(config, seq_len=seq_len).seq_len
 
 
@@ -111,38 +105,39 @@ def _begun(path: Path, device: torch.device) -> Calibration:
     return begin(path, this_machine(device), is_resumed=path.exists())
 
 
-def _find(found: Findings, jobs: Sequence[Job], device: torch.device | None, args: argparse.Namespace) -> None:
+def _find(found: Findings, jobs: Sequence[ModelJob], device: torch.device | None, args: argparse.Namespace) -> None:
     """All that is asked for, into `found` as it is known."""
     with _progress() as progress:
         task = progress.add_task("formulas against witnesses", total=len(jobs))
 
-        def finished(name: str) -> None:
+        def on_done(name: str) -> None:
             progress.update(task, advance=1, description=name)
 
-        found.checks = verify_all(jobs, args.jobs or default_workers(len(jobs)), finished)
-        _refuse_fewer(found.checks, jobs)
+        _check(found, jobs, args.jobs or default_workers(len(jobs)), on_done)
         if device is not None:
             _measure(found, jobs, device, args, progress)
             if args.train is not None:
                 _train(found, device, args.train, progress)
 
 
-def _refuse_fewer(checks: Sequence[Check], jobs: Sequence[Job]) -> None:
-    """Raise the KeyboardInterrupt that ended `verify_all` before all models were done."""
-    if len({check.model for check in checks}) < len({config.name for config, _ in jobs}):
+def _check(found: Findings, jobs: Sequence[ModelJob], workers: int, on_done: Callable[[str], None]) -> None:
+    """The checks of models, into `found`; an interrupt leaves those that were made."""
+    proven = check_models(jobs, workers, on_done)
+    found.checks += proven.results
+    if proven.was_interrupted:
         raise KeyboardInterrupt
 
 
 def _measure(
-    found: Findings, jobs: Sequence[Job], device: torch.device, args: argparse.Namespace, progress: Progress
+    found: Findings, jobs: Sequence[ModelJob], device: torch.device, args: argparse.Namespace, progress: Progress
 ) -> None:
     """Peak memory beside its prediction, for each model; and seconds, into the calibration's file."""
-    from empirical.commands.calibrate import tell
+    from empirical.commands.calibrate import print_reading
     from empirical.measure.calibrate import calibrate
     from empirical.measure.memory import measured_memory
 
     # what is shipped is too large for a CPU: there, only what was named is run
-    measured = jobs if args.configs or device.type == "cuda" else ()
+    measured = jobs if args.models or device.type == "cuda" else ()
     task = progress.add_task(f"memory on {device.type}", total=len(measured))
     for config, seq_len in measured:
         rows: list[MeasuredPeak] = []
@@ -152,16 +147,16 @@ def _measure(
         found.memory[config.name] = rows
         progress.update(task, advance=1, description=f"{config.name}: memory on {device.type}")
     assert found.calibration is not None
-    cases = _cases(jobs if args.configs else (), device, found.calibration.machine.memory_bytes)
+    cases = _cases(jobs if args.models else (), device, found.calibration.machine.memory_bytes)
     task = progress.add_task(f"seconds on {device.type}", total=len(cases))
     for made in calibrate(args.calibration_out, found.calibration, cases, device):
         for reading in made.readings[len(found.calibration.readings) :]:
-            tell(reading)
+            print_reading(reading)
         found.calibration = made
         progress.update(task, completed=len(made.readings))
 
 
-def _cases(jobs: Sequence[Job], device: torch.device, memory_bytes: int) -> list[Case]:
+def _cases(jobs: Sequence[ModelJob], device: torch.device, memory_bytes: int) -> list[Case]:
     """Of the models that were named, in bf16; else a set that suits the machine."""
     from empirical.measure.cases import cases_of, default_cases, setup_for
 
@@ -182,16 +177,14 @@ def _train(found: Findings, device: torch.device, minutes: float, progress: Prog
     found.planned = machine_plan(found.calibration, minutes, family, law, load_hardware())
     case = found.planned.case
     jobs = [(case.config, case.setup.seq_len)]
-    proven = verify_all(jobs, 1, lambda _: None)
-    found.checks += proven
-    _refuse_fewer(proven, jobs)
+    _check(found, jobs, 1, lambda _: None)
     progress.update(task, description=f"training, on {device.type}", total=60 * minutes)
 
-    def heard(steps: int, seconds: float) -> None:
+    def on_progress(steps: int, seconds: float) -> None:
         progress.update(task, completed=seconds)
         print(f"trained {steps} steps in {seconds:.1f} s", file=sys.stderr, flush=True)
 
-    found.trained = train.train(case, device, 60 * minutes, heard)
+    found.trained = train.train(case, device, 60 * minutes, on_progress)
     if found.trained.was_interrupted:
         raise KeyboardInterrupt
 
@@ -201,11 +194,26 @@ def _print(found: Findings, *, is_json: bool) -> None:
     from empirical.proof import report
 
     if is_json:
-        sys.stdout.write(json.dumps({**found.as_json(), "versions": versions()}, indent=2) + "\n")
+        envelope = {"schema": "foretrain/prove/1", "version": version()}
+        sys.stdout.write(json.dumps({**envelope, **found.as_json(), "versions": versions()}, indent=2) + "\n")
     else:
         sys.stdout.write(report.verify_text(found, load_hardware(), versions()))
 
 
 def _progress() -> Progress:
+    from rich.console import Console  # not in the core installation: missing, it is one line that says what to install
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    is_silent = not console.is_terminal  # in a file the erased bar would leave an empty line before an error's
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=is_silent)
+
+
+VERB = Verb(
+    name="prove",
+    summary="Every formula against every witness: the transformers classes, our layers, fvcore, FlopCounterMode.",
+    examples=("foretrain prove llama-3-8b", "foretrain prove --sweep --perturb --jobs 2"),
+    add_arguments=_add_arguments,
+    execute=_execute,
+)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from analytic.commands.options import Parser, positive_integer, refuse, run
+from analytic.commands.options import refuse
 from analytic.report.text import table
-from empirical.proof.workers import default_workers
+from analytic.version import version
+from empirical.proof.workers import Finished, default_workers, run_jobs
 
 if TYPE_CHECKING:
     from empirical.proof.sweep import Outcome
@@ -22,63 +20,42 @@ VERDICTS = ("exact", "parameters only", "refused", "cannot be built", "wrong")
 WIDTH = 100  # of a reason in the table; --json has all of it
 
 
-def sweep(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 if nothing is wrong, 1 if anything is, 2 on bad input."""
-    return run("sweep", lambda: _sweep(argv))
+def sweep(model_types: Sequence[str], jobs: int | None, *, is_perturbed: bool, is_json: bool) -> int:
+    """Returns 0 if nothing is wrong, 1 if anything is.
 
-
-def _sweep(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    Raises:
+        UsageError: a model type that is not one of `transformers`, or for `is_perturbed` not one of ours.
+    """
     from empirical.proof.sweep import default_outcomes, is_supported, perturbed_outcomes, registry  # torch: seconds
 
-    known = [model_type for model_type in registry() if is_supported(model_type) or not args.perturb]
-    kind = "supported " if args.perturb else ""
-    for model_type in args.model_types:
-        refuse(
-            model_type not in known, f"MODEL_TYPE {model_type}: expected a {kind}causal language model of transformers"
-        )
-    outcomes = _outcomes(perturbed_outcomes if args.perturb else default_outcomes, args.model_types or known, args.jobs)
-    if args.json:
-        print(json.dumps([outcome.as_json() for outcome in outcomes], indent=2))
+    known = [model_type for model_type in registry() if is_supported(model_type) or not is_perturbed]
+    kind = "supported " if is_perturbed else ""
+    for model_type in model_types:
+        refuse(model_type not in known, f"MODEL {model_type}: expected a {kind}causal model type of transformers")
+    swept = _outcomes(perturbed_outcomes if is_perturbed else default_outcomes, model_types or known, jobs)
+    outcomes = [outcome for of_one_class in swept.results for outcome in of_one_class]
+    if is_json:
+        facts = {"schema": "foretrain/sweep/1", "version": version(), "outcomes": [each.as_json() for each in outcomes]}
+        print(json.dumps(facts, indent=2))
     else:
-        shown = [outcome for outcome in outcomes if not args.perturb or outcome.verdict in ("wrong", "parameters only")]
+        shown = [outcome for outcome in outcomes if not is_perturbed or outcome.verdict in ("wrong", "parameters only")]
         print("\n".join([*table([("model_type", "", "", ""), *map(_row, shown)], left=4), _totals(outcomes)]))
+    if swept.was_interrupted:
+        raise KeyboardInterrupt
     return 1 if any(outcome.verdict == "wrong" for outcome in outcomes) else 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="sweep", description="Read, build and compare every causal language model of transformers.")
-    parser.add_argument("model_types", nargs="*", metavar="MODEL_TYPE", help="default: every one in the registry")
-    parser.add_argument("--perturb", action="store_true", help="change every key of the supported classes")
-    parser.add_argument("--jobs", type=positive_integer, metavar="N", help="processes; default: one a core")
-    parser.add_argument("--json", action="store_true", help="every outcome in full")
-    return parser
+def _outcomes(
+    job: Callable[[str], list[Outcome]], model_types: Sequence[str], jobs: int | None
+) -> Finished[list[Outcome]]:
+    """Of each class, in the order of `model_types`; progress goes to stderr."""
+    done: list[str] = []
 
-
-def _outcomes(job: Callable[[str], list[Outcome]], model_types: Sequence[str], jobs: int | None) -> list[Outcome]:
-    """In the order of `model_types`; each is told on stderr as it is done."""
-    done: dict[str, list[Outcome]] = {}
-
-    def finished(model_type: str, outcomes: list[Outcome]) -> None:
-        done[model_type] = outcomes
+    def on_done(model_type: str, outcomes: list[Outcome]) -> None:
+        done.append(model_type)
         print(f"{len(done)} of {len(model_types)}: {model_type}, {_totals(outcomes)}", file=sys.stderr)
 
-    if (workers := jobs or default_workers(len(model_types))) == 1:
-        for model_type in model_types:
-            finished(model_type, job(model_type))
-    else:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
-        try:
-            futures = {pool.submit(job, model_type): model_type for model_type in model_types}
-            for future in as_completed(futures):
-                finished(futures[future], future.result())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return [outcome for model_type in model_types for outcome in done[model_type]]
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and cancels the rest
+    return run_jobs(job, model_types, jobs or default_workers(len(model_types)), on_done)
 
 
 def _row(outcome: Outcome) -> tuple[str, str, str, str]:

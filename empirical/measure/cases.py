@@ -1,4 +1,4 @@
-"""What to time: the cases of a model, and a set of them that suits a device."""
+"""What to time: the cases of one model, and a default set for a device."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from analytic.huggingface.config import ModelConfig, load, parse
 from analytic.io.files import configs_dir
 from analytic.io.keys import Keys
 from analytic.memory.capacity import RESERVE_BYTES
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.step import step_memory
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
-from analytic.performance.calibration import Case, Part, Routing
+from analytic.performance.calibration import Case, Part, RoutingMode
 
 # On CUDA: (model, sequence length, micro-batch) of layers and steps; compiled ones take the longest to get ready.
 DEFAULT_LAYERS = (
@@ -34,13 +34,13 @@ DEFAULT_COMPILED = (
 )
 DEFAULT_STEPS = (("llama-3.2-1b", 4096, 1), ("llama-3.2-1b", 8192, 2), ("llama-3-8b", 8192, 1))
 DEFAULT_MOE_STEP = ("mixtral-8x7b", 4096, 1)
-OTHER_KERNELS: tuple[AttentionKernel, ...] = ("efficient", "cudnn", "eager")  # beside flash, on one layer
-NARROW_WIDTHS = (256, 512, 1024)  # on CUDA: what minutes of one card can train
+OTHER_KERNELS: tuple[AttentionKernel, ...] = ("efficient", "cudnn", "eager")  # besides flash, on one layer
+NARROW_WIDTHS = (256, 512, 1024)  # on CUDA: models that one card trains in minutes
 SMALL_WIDTHS, SMALL_SHAPES = (64, 128, 256), ((64, 1), (128, 1), (128, 8))  # on a CPU: tokens, micro-batch
 
 
 def default_cases(device: torch.device, memory_bytes: int) -> Iterator[Case]:
-    """Small to large widths, 1k to 16k tokens, dense and MoE; on a CPU the same of small layers, in fp32 and bf16."""
+    """Small to large widths, 1k to 16k tokens, dense and MoE; on a CPU small layers alone, in fp32 and bf16."""
     if device.type == "cuda":
         yield from _layers(device)
         yield from _steps(device, memory_bytes)
@@ -86,7 +86,7 @@ def _small_cases(precision: Precision, device: torch.device, memory_bytes: int) 
 
 
 def small_config(hidden_size: int, vocab_size: int = 1024) -> ModelConfig:
-    """A Llama of two layers, as small as that."""
+    """A Llama of two layers of that width."""
     keys = {
         "model_type": "llama",
         "hidden_size": hidden_size,
@@ -107,7 +107,7 @@ def setup_for(
     device: torch.device,
     kernel: AttentionKernel | None = None,
 ) -> TrainingSetup:
-    """What a layer is timed with; by default the fused attention that the device has for the model's heads."""
+    """The setup of a timed layer; by default with the fused attention that the device has for the model's heads."""
     if kernel is None:
         kernel = fused_kernel(config.spec)
         has_none = precision == "fp32" or (kernel != "flash" and device.type != "cuda")
@@ -120,15 +120,15 @@ def setup_for(
 def cases_of(
     config: ModelConfig, setup: TrainingSetup, memory_bytes: int, *, is_compiled: bool = False
 ) -> Iterator[Case]:
-    """Everything that is timed of one model: its layers, and its step."""
+    """All cases of one model: its layers, and its training step."""
     yield from layer_cases(config, setup, is_compiled=is_compiled)
     yield from step_cases(config, setup, memory_bytes, is_compiled=is_compiled)
 
 
 def layer_cases(config: ModelConfig, setup: TrainingSetup, *, is_compiled: bool = False) -> Iterator[Case]:
-    """Of each kind of layer: forward; forward and backward, without and with checkpointing; by every routing.
+    """For each kind of layer and each routing: forward, and forward and backward without and with checkpointing.
 
-    Checkpointed also with gradients added to those that are there: what a plan's fit check asks about.
+    With checkpointing, also accumulating gradients: that is how a plan trains.
     """
     checkpointed = replace(setup, checkpointing="full")
     timed: tuple[tuple[Part, TrainingSetup], ...] = (
@@ -138,7 +138,7 @@ def layer_cases(config: ModelConfig, setup: TrainingSetup, *, is_compiled: bool 
         ("forward_backward", replace(checkpointed, is_accumulating=True)),
     )
     for layer, head in config.spec.kinds.items():
-        routings: tuple[Routing, ...] = ("balanced", "router") if layer.has_experts else ("none",)
+        routings: tuple[RoutingMode, ...] = ("balanced", "router") if layer.has_experts else ("none",)
         for part, own in timed:
             for routing in routings:
                 yield Case(
@@ -155,7 +155,7 @@ def layer_cases(config: ModelConfig, setup: TrainingSetup, *, is_compiled: bool 
 def step_cases(
     config: ModelConfig, setup: TrainingSetup, memory_bytes: int, *, is_compiled: bool = False
 ) -> Iterator[Case]:
-    """A step of the whole model, as a plan runs it; where it cannot fit, of two depths at full width."""
+    """A step of the whole model, as a plan runs it; where it does not fit, of two smaller depths at full width."""
     setup = replace(setup, has_master_weights=setup.precision != "fp32", checkpointing="full")
     for depth in _depths(config, setup, memory_bytes):
         yield Case(
@@ -170,10 +170,8 @@ def step_cases(
 
 
 def _depths(config: ModelConfig, setup: TrainingSetup, memory_bytes: int) -> tuple[int, ...]:
-    spec, implementation = config.spec, implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
-        return (len(spec.layers),)
-    if step_memory(spec, implementation, setup).step_peak.total_bytes <= memory_bytes - RESERVE_BYTES:
+    spec, schedule = config.spec, schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted) or schedule.peak_bytes() <= memory_bytes - RESERVE_BYTES:
         return (len(spec.layers),)
     first = spec.runs[-1].first
     return (first + 1, min(first + 3, len(spec.layers)))

@@ -1,4 +1,4 @@
-"""What is timed on: its name and memory, and the state of the card while it runs, as far as its driver tells."""
+"""The machine: its name and memory, and the state of its card as the driver reports it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def this_machine(device: torch.device) -> Machine:
 
 
 def _revision() -> str:
-    """The commit of a checkout, marked where files differ from it; an installed package has none."""
+    """The commit of a checkout, marked `-dirty` where files differ from it; an installed package has none."""
     command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
@@ -61,7 +61,7 @@ def _revision() -> str:
 
 
 def conditions(device: torch.device) -> dict[str, str]:
-    """Clocks, power, temperature, and bytes that others hold; empty where there is no card or no driver tool."""
+    """Clocks, power, temperature, and bytes held outside of our allocator; empty without a CUDA card."""
     if device.type != "cuda":
         return {}
     free, total = torch.cuda.mem_get_info(device)
@@ -83,7 +83,7 @@ def _smi(card: str) -> dict[str, str]:
 
 
 def energy_joules(device: torch.device) -> float | None:
-    """What the card has used since its driver was loaded, by NVML; None where that cannot be read."""
+    """Energy that the card has used since its driver was loaded, by NVML; None where it cannot be read."""
     if device.type != "cuda":
         return None
     try:

@@ -1,61 +1,77 @@
-"""Peak memory on a real device, beside what was predicted: the remainder that nothing explains is shown, not hidden."""
+"""Peak memory on a real device, compared with its prediction: what nothing explains is shown, not hidden."""
 
 from __future__ import annotations
 
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
 from analytic.huggingface.config import ModelConfig
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.layer import layer_memory
+from analytic.memory.implementation import NotPredicted
 from analytic.memory.peaks import Peak
-from analytic.memory.step import step_memory
+from analytic.memory.schedule import MemorySchedule, schedule_of
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup, fused_kernel
+from analytic.performance.calibration_file import setup_to_json
 from empirical.models.programs import LayerProgram, StepProgram
 from empirical.witnesses.memory import Backend, CpuAllocator, CudaAllocator, MemoryMeasurement, is_out_of_memory
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 LARGEST_CPU_STEP_BYTES = 2**30  # 16-bit products on a CPU are slow: there, only small models take a whole step
+OUR_LAYERS, TRAINING_STEP = "our layers", "training step"
 FREE_SHARE = 0.9  # of the device's free memory that a whole step may be predicted to take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPeak:
-    """A peak that a real allocator gave out, above the base.
+    """A peak of a real allocator above the base, or why there is none.
 
     Attributes:
         implementation: whose layer or model. subject: which layers, or the training step.
+        measured_bytes: None where there is an error.
         predicted_bytes: None where nothing is predicted, as for our own layers.
-        inside_bytes: how much what is known to be allocated inside an operator raises the peak.
+        inside_bytes: by how much the tensors that are known to be allocated inside an operator raise the peak.
         allocated_bytes, reserved_bytes: on CUDA, with rounding and cache.
+        error: why nothing was measured, on one line; empty where something was.
     """
 
     implementation: str
     setup: TrainingSetup
     subject: str
     quantity: str
-    measured_bytes: int
+    measured_bytes: int | None
     predicted_bytes: int | None = None
     inside_bytes: int = 0
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
+    error: str = ""
 
     @property
     def unexplained_bytes(self) -> int | None:
-        """What is left; a cuBLAS workspace, if the device allocates one for each product, is part of it."""
-        if self.predicted_bytes is None:
+        """Neither predicted nor known inside operators; a cuBLAS workspace, if one is allocated, is part of it."""
+        if self.measured_bytes is None or self.predicted_bytes is None:
             return None
         return self.measured_bytes - self.predicted_bytes - self.inside_bytes
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"unexplained_bytes": self.unexplained_bytes}
+        return {
+            "implementation": self.implementation,
+            "setup": setup_to_json(self.setup),
+            "subject": self.subject,
+            "quantity": self.quantity,
+            "measured_bytes": self.measured_bytes,
+            "predicted_bytes": self.predicted_bytes,
+            "inside_bytes": self.inside_bytes,
+            "unexplained_bytes": self.unexplained_bytes,
+            "allocated_bytes": self.allocated_bytes,
+            "reserved_bytes": self.reserved_bytes,
+            "error": self.error,
+        }
 
 
 def measured_memory(
@@ -65,49 +81,57 @@ def measured_memory(
 
     Nothing for a model without a memory schedule.
     """
-    if isinstance(implementation_of(config, seq_len), NotPredicted):
-        return
     backend: Backend = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
     run = config.spec.runs[-1]
     for precision in precisions:
         setup = TrainingSetup(
             seq_len=seq_len, precision=precision, checkpointing="full", attention_kernel=_kernel(config, device)
         )
-        yield from _tried(setup, partial(measure_layer, config, run, setup, backend))
-        yield from _tried(setup, partial(measure_our_layer, config, run, setup, backend))
-        yield from _tried(setup, partial(measure_step, config, setup, backend))
+        if isinstance(schedule := schedule_of(config, setup), NotPredicted):
+            return
+        none = MeasuredPeak(
+            implementation=schedule.implementation.name,
+            setup=setup,
+            subject=f"layer {run.label}",
+            quantity="peak",
+            measured_bytes=None,
+        )
+        yield from _tried(partial(measure_layer, config, run, schedule, backend), none)
+        yield from _tried(
+            partial(measure_our_layer, config, run, setup, backend), replace(none, implementation=OUR_LAYERS)
+        )
+        yield from _tried(partial(measure_step, config, schedule, backend), replace(none, subject=TRAINING_STEP))
 
 
-def _tried(setup: TrainingSetup, measure: Callable[[], Iterable[MeasuredPeak]]) -> list[MeasuredPeak]:
-    """What was measured, or a row that says why it could not be: the next measurement goes on."""
+def _tried(measure: Callable[[], Iterable[MeasuredPeak]], none: MeasuredPeak) -> list[MeasuredPeak]:
+    """The measured peaks, or `none` with the error."""
     try:
         return list(measure())
-    except Exception as error:  # whatever a library refuses, the next measurement goes on
-        return [MeasuredPeak(implementation="-", setup=setup, subject="-", quantity=why(error), measured_bytes=0)]
+    except Exception as error:  # whatever a library refuses, the next measurement follows
+        return [replace(none, error=why(error))]
 
 
 def why(error: Exception) -> str:
-    """An error as an answer, on one line."""
+    """An error as a result, on one line."""
     verdict = "does not fit" if is_out_of_memory(error) else "cannot run"
     return f"{verdict}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
 def measure_layer(
-    config: ModelConfig, run: LayerRun, setup: TrainingSetup, backend: Backend
+    config: ModelConfig, run: LayerRun, schedule: MemorySchedule, backend: Backend
 ) -> tuple[MeasuredPeak, MeasuredPeak]:
     """Forward without gradients, and backward, of a layer with a schedule."""
-    implementation = implementation_of(config, setup.seq_len)
-    assert not isinstance(implementation, NotPredicted)
-    memory = layer_memory(run.layer, config.spec.hidden_size, implementation, setup)
+    setup, memory = schedule.setup, schedule.layer(run.layer)
     measured = backend.measure(LayerProgram.build(config, run, setup, backend.device))
     inside = 0
     if backend.device.type == "cuda":
-        counting = replace(setup, counts_kernel_bytes=True)
-        with_kernels = layer_memory(run.layer, config.spec.hidden_size, implementation, counting)
+        with_kernels = schedule.under(replace(setup, counts_kernel_bytes=True)).layer(run.layer)
         inside = with_kernels.backward_peak.total_bytes - memory.backward_peak.total_bytes
 
     def row(quantity: str, predicted: Peak, inside_bytes: int) -> MeasuredPeak:
-        return _row(implementation.name, setup, f"layer {run.label}", quantity, measured, predicted, inside_bytes)
+        return _row(
+            schedule.implementation.name, setup, f"layer {run.label}", quantity, measured, predicted, inside_bytes
+        )
 
     return row("forward_transient", memory.forward_transient, 0), row("backward_peak", memory.backward_peak, inside)
 
@@ -118,22 +142,20 @@ def measure_our_layer(
     """The same of our own layer, for which nothing is predicted."""
     measured = backend.measure(LayerProgram.build_ours(config, run, setup, backend.device))
     for quantity in ("forward_transient", "backward_peak"):
-        yield _row("our layers", setup, f"layer {run.label}", quantity, measured, None)
+        yield _row(OUR_LAYERS, setup, f"layer {run.label}", quantity, measured, None)
 
 
-def measure_step(config: ModelConfig, setup: TrainingSetup, backend: Backend) -> Iterator[MeasuredPeak]:
+def measure_step(config: ModelConfig, schedule: MemorySchedule, backend: Backend) -> Iterator[MeasuredPeak]:
     """A whole training step, above what is live before it; nothing where it would not fit the device."""
-    implementation = implementation_of(config, setup.seq_len)
-    assert not isinstance(implementation, NotPredicted)
-    memory = step_memory(config.spec, implementation, setup)
+    setup, memory = schedule.setup, schedule.step()
     if memory.step_peak.total_bytes > _available_bytes(backend.device):
         return
     measured = backend.measure(StepProgram.build(config, setup, backend.device))
     highest = max(measured.phases, key=lambda phase: phase.peak_bytes)
     yield MeasuredPeak(
-        implementation=implementation.name,
+        implementation=schedule.implementation.name,
         setup=setup,
-        subject="training step",
+        subject=TRAINING_STEP,
         quantity=f"peak, in {highest.name}",
         predicted_bytes=memory.step_peak.total_bytes - memory.base.total_bytes,
         measured_bytes=highest.peak_bytes,
@@ -171,7 +193,7 @@ def _kernel(config: ModelConfig, device: torch.device) -> AttentionKernel:
 
 
 def _available_bytes(device: torch.device) -> int:
-    """What a whole step may take; what torch holds of earlier measurements is handed back first, or counts as taken."""
+    """What a whole step may take. torch first returns what it caches of earlier measurements, or that would count."""
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()

@@ -1,8 +1,8 @@
-"""Seconds of a layer's passes and of a model's training step, and of the best that the device does.
+"""Seconds of a layer's passes, of a model's training step, and of what the device does at best.
 
 The same code on every device; only the clock differs: CUDA events between two synchronizations, or the wall
-clock. A clock is read around a block of runs, never within, and a block follows only on runs whose times
-have settled. Weights and inputs are random: on zeros a matrix product takes less power, and so less time.
+clock. A clock is read around a block of runs, never within it, and a block starts only once the times of
+runs have settled. Weights and inputs are random: on zeros a matrix product takes less power, and so less time.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analytic.memory.implementation import NotPredicted, implementation_of
-from analytic.memory.step import step_memory
+from analytic.huggingface.weight_names import OURS
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.schedule import schedule_of
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision
 from analytic.performance.calibration import Case, Ceiling, Reading
+from analytic.units import GIB
 from empirical.models.build import our_layer
-from empirical.models.names import OURS, names_of
+from empirical.models.names import names_of
 from empirical.models.programs import DTYPES, LayerProgram, StepProgram
 from empirical.witnesses.memory import CpuAllocator, CudaAllocator, is_out_of_memory
 
@@ -49,17 +51,17 @@ _BACKENDS: dict[AttentionKernel, SDPBackend] = {
 
 
 def measure(case: Case, device: torch.device, conditions: Callable[[], dict[str, str]] = dict) -> Reading:
-    """Time one case. Memory or a kernel that the device lacks is a result, with no seconds.
+    """Time one case. Where the device lacks memory or a kernel, the result has an error and no seconds.
 
     Args:
-        conditions: reads clocks and the like; called right after the last block, while the same runs go on.
+        conditions: reads clocks and the like; called right after the last block, while the same runs continue.
     """
     seconds: tuple[float, ...] = ()
     peak_bytes, error, found = None, "", dict[str, str]()
     try:
         with holding_attention(case):
             seconds, peak_bytes, found = _measure(case, device, conditions)
-    except Exception as failure:  # whatever a library refuses on this device, the next case goes on
+    except Exception as failure:  # whatever a library refuses on this device, the next case follows
         error = refusal(case, failure)
     gc.collect()
     if device.type == "cuda":
@@ -90,7 +92,7 @@ def _measure(
 def _while_it_runs(
     read: Callable[[], dict[str, str]], run: Callable[[], object], device: torch.device
 ) -> dict[str, str]:
-    """What is read of a device at work: one that rests draws less, and has no reason left to slow down."""
+    """Read the state of a device at work: an idle one draws less power and has no reason to slow down."""
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(read)
         while not reading.done():
@@ -99,7 +101,7 @@ def _while_it_runs(
 
 
 def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:
-    """What is timed: weights and inputs random, experts routed as the case says, layers compiled if it says so."""
+    """The program that is timed: random weights and inputs, experts routed and layers compiled as the case says."""
     config, setup = case.config, case.setup
     names = names_of(config) if case.built_by == "transformers" else OURS
     program: LayerProgram | StepProgram
@@ -133,8 +135,8 @@ def build(case: Case, device: torch.device) -> LayerProgram | StepProgram:
 
 
 def _compile(layer: nn.Module) -> None:
-    """By `torch.compile`. What layers of one class were compiled to is kept together, for 8 shapes by default, and a
-    ninth would run uncompiled without an error: there is room for more, and beyond that it is one."""
+    """Compile by `torch.compile`. By default it keeps 8 compiled shapes of one class, and runs a ninth uncompiled
+    without an error: here the limit is higher, and exceeding it is an error."""
     from torch._dynamo import config  # takes a second to import
 
     config.recompile_limit = MOST_COMPILED
@@ -143,7 +145,7 @@ def _compile(layer: nn.Module) -> None:
 
 
 def randomize(module: nn.Module) -> None:
-    """Matrices of the size that keeps activations near one, vectors of ones; rotary frequencies likewise random."""
+    """Matrices of the size that keeps activations near one, vectors of ones; random rotary frequencies."""
     with torch.no_grad():
         for tensor in module.parameters():
             tensor.fill_(1.0) if tensor.dim() < 2 else tensor.normal_(std=tensor.shape[-1] ** -0.5)
@@ -153,7 +155,7 @@ def randomize(module: nn.Module) -> None:
 
 
 def _balance(layer: nn.Module) -> None:
-    """Every expert takes its turn, so that each gets the same number of tokens, whatever the router prefers."""
+    """Assign tokens to experts in turn, so that each gets the same number, whatever the router prefers."""
     mlp: Any = layer.get_submodule("mlp")
     if not hasattr(mlp, "gate"):  # a dense layer of a model that has experts in others
         return
@@ -168,7 +170,7 @@ def _balance(layer: nn.Module) -> None:
 
 
 def runner(program: LayerProgram | StepProgram, case: Case) -> Callable[[], None]:
-    """One run of what the case times, ready to run again."""
+    """A function that runs the timed part of a case once and can be called again."""
     if isinstance(program, StepProgram):
         return lambda: _step(program)
     layer = program
@@ -198,13 +200,13 @@ def _forward_backward(program: LayerProgram, gradient: Tensor) -> None:
 
 
 def holding_attention(case: Case) -> AbstractContextManager[None]:
-    """Our layers ask for any fused attention: this allows them one. `transformers` layers call theirs by name."""
+    """Restrict our layers, which ask for any fused attention, to one kernel; `transformers` layers name theirs."""
     backend = _BACKENDS.get(case.setup.attention_kernel)
     return nullcontext() if backend is None or case.built_by == "transformers" else sdpa_kernel(backend)
 
 
 def time_blocks(run: Callable[[], object], device: torch.device) -> tuple[float, ...]:
-    """Seconds of one run, for every block of runs, once they have settled."""
+    """Seconds of one run, averaged over each block of runs, once times have settled."""
     once = _settle(run, device)
     runs = max(1, min(MOST_RUNS, math.ceil(BLOCK_SECONDS / once)))
     return tuple(seconds_of(run, device, runs) for _ in range(BLOCKS))
@@ -222,7 +224,7 @@ def _settle(run: Callable[[], object], device: torch.device) -> float:
 
 
 def seconds_of(run: Callable[[], object], device: torch.device, runs: int) -> float:
-    """Of one of several runs in a row."""
+    """Seconds of one run, averaged over several in a row."""
     if device.type != "cuda":
         begun = time.perf_counter()
         for _ in range(runs):
@@ -251,7 +253,7 @@ def copy_ceiling(device: torch.device) -> Ceiling:
     source = torch.randint(256, (COPY_BYTES[device.type],), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = time_blocks(lambda: target.copy_(source), device)
-    return Ceiling(kind="copy", precision="fp32", work=2 * source.numel(), seconds=seconds)
+    return Ceiling(kind="copy", precision=None, work=2 * source.numel(), seconds=seconds)
 
 
 def refusal(case: Case, failure: Exception) -> str:
@@ -263,9 +265,8 @@ def refusal(case: Case, failure: Exception) -> str:
 
 
 def _need(case: Case) -> str:
-    """What the schedule says that a whole model takes, where there is one."""
-    implementation = implementation_of(case.config, case.setup.seq_len)
-    if case.layer is not None or isinstance(implementation, NotPredicted):
+    """What a whole model needs by its memory schedule, where there is one."""
+    schedule = schedule_of(case.config, case.setup)
+    if case.layer is not None or isinstance(schedule, NotPredicted):
         return ""
-    peak = step_memory(case.config.spec, implementation, case.setup).step_peak
-    return f", needs about {peak.total_bytes / 2**30:.1f} GiB"
+    return f", needs about {schedule.peak_bytes() / GIB:.1f} GiB"

@@ -1,4 +1,4 @@
-"""A plan for this machine, carried out: the model that it designs, trained on synthetic tokens for as long as it says.
+"""Train the model that a plan for this machine designs, on synthetic tokens, for as long as the plan says.
 
 Every step is a real one: new tokens, loss, both passes, AdamW on fp32 copies of the weights.
 """
@@ -25,7 +25,7 @@ BLOCK_SECONDS = 1.0  # between two readings of the clock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a run came to.
+    """The result of a training run.
 
     Attributes:
         steps, seconds: of whole blocks of steps; the first steps, which are cold, came before them.
@@ -74,8 +74,8 @@ class Trained:
         }
 
 
-def train(case: Case, device: torch.device, seconds: float, heard: Callable[[int, float], None]) -> Trained:
-    """Train for so many seconds, or until an interrupt; `heard` is told of steps and seconds after every block."""
+def train(case: Case, device: torch.device, seconds: float, on_progress: Callable[[int, float], None]) -> Trained:
+    """Train for so many seconds, or until an interrupt; `on_progress` gets steps and seconds after every block."""
     blocks: list[tuple[int, float]] = []
     peak_bytes, energy, was_interrupted, error = None, None, False, ""
     try:
@@ -85,7 +85,7 @@ def train(case: Case, device: torch.device, seconds: float, heard: Callable[[int
             peak_bytes = _peak_bytes(program, device)
             before = energy_joules(device)
             try:
-                _train(program, device, seconds, blocks, heard)
+                _train(program, device, seconds, blocks, on_progress)
             except KeyboardInterrupt:
                 was_interrupted = True
             finally:
@@ -109,7 +109,7 @@ def _train(
     device: torch.device,
     seconds: float,
     blocks: list[tuple[int, float]],
-    heard: Callable[[int, float], None],
+    on_progress: Callable[[int, float], None],
 ) -> None:
     """A first step, then blocks of about a second, the last one as long as is left."""
     left, runs, begun = seconds, 1, time.perf_counter()
@@ -119,7 +119,7 @@ def _train(
             runs = max(1, round(min(BLOCK_SECONDS, left) / each))
         blocks.append((runs, runs * seconds_of(lambda: step(program), device, runs)))
         left = begun + seconds - time.perf_counter()
-        heard(sum(done for done, _ in blocks), math.fsum(took for _, took in blocks))
+        on_progress(sum(done for done, _ in blocks), math.fsum(took for _, took in blocks))
 
 
 def step(program: StepProgram) -> None:
@@ -133,7 +133,7 @@ def step(program: StepProgram) -> None:
 
 
 def _peak_bytes(program: StepProgram, device: torch.device) -> int:
-    """What is live before a step and the most that it adds; the steps that this takes also warm up."""
+    """What is live before a step plus the most that it adds; the steps that this takes also warm up."""
     base = sum(tensor.numel() * tensor.element_size() for _, tensor in program.base())
     allocator = CudaAllocator(device) if device.type == "cuda" else CpuAllocator()
     return base + allocator.measure(program).peak_bytes

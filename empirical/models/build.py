@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,11 +19,13 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import MtpModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from analytic.errors import UnsupportedModelError
 from analytic.huggingface.config import ModelConfig
+from analytic.huggingface.weight_names import OURS, Names
 from analytic.model.spec import LayerRun, ModelSpec, MoeFfn
 from empirical.models.experts import grouped_mm_takes
 from empirical.models.layers import DecoderLayer, DecoderModel, supported
-from empirical.models.names import OURS, Names, Term, names_of, term_of
+from empirical.models.names import Term, names_of, term_of
 
 AttentionImplementation = Literal["eager", "sdpa"]
 Device = torch.device | str
@@ -76,22 +80,59 @@ def our_layer(
     return layer
 
 
+# What changes no count and would only disturb a witness: how to train, what to return, how to start.
+_UNREAD = frozenset(
+    (
+        *("architectures", "auto_map", "classifier_dropout", "dtype", "embedding_initializer_range"),
+        *("gradient_checkpointing", "id2label", "init_device", "init_std", "initializer_range", "label2id"),
+        *("model_type", "num_labels", "output_attentions", "output_hidden_states", "output_router_logits"),
+        *("problem_type", "quantization_config", "return_dict", "router_aux_loss_coef", "torch_dtype"),
+        *("transformers_version", "use_cache"),
+    )
+)
+_NULL_FAILS = ("n_group", "topk_group")  # typed as if a null could run
+_ROTARY_KEYS = ("rope_parameters", "rope_scaling", "rope_theta")
+
+
 def transformers_config(config: ModelConfig, overrides: Mapping[str, Any] | None = None) -> PreTrainedConfig:
     """The family's own configuration object, from the file's keys. Nothing is fetched and no code is run.
 
-    Left out, as they change no count: rotary scaling that reads the positions' values, which meta tensors do not
-    have, and nulls of group-limited routing, which some files state and no class runs with.
+    Left out, as they change no count: `_UNREAD`, tokens, the head of a classifier, and rotary scaling that reads the
+    positions' values, which meta tensors do not have.
     """
-    keys = {**config.raw, **(overrides or {})}
-    unread = ["model_type", "auto_map", *(key for key in ("n_group", "topk_group") if keys.get(key) is None)]
-    if config.numerics.rope_type == "dynamic" or config.read_as == "phimoe":
-        unread += ["rope_scaling", "rope_parameters"]
-    for key in unread:
-        keys.pop(key, None)
+    config_class: Any = CONFIG_MAPPING[config.read_as]
+    keys = {key: value for key, value in {**config.raw, **(overrides or {})}.items() if not _is_unread(key)}
+    keys["pad_token_id"] = None  # the class has its own, which may lie outside of a small vocabulary
+    if "rope_parameters" not in config_class.__dataclass_fields__:
+        keys = {key: value for key, value in keys.items() if key not in _ROTARY_KEYS}
+    elif config.numerics.rope_type == "dynamic" or config.read_as == "phimoe":
+        keys = {key: value for key, value in keys.items() if key not in ("rope_scaling", "rope_parameters")}
     if (scaling := keys.get("rope_scaling")) and "type" in scaling:  # the family's own spelling of it may be older
         keys["rope_scaling"] = {**scaling, "type": config.numerics.rope_type}
-    built: PreTrainedConfig = CONFIG_MAPPING[config.read_as].from_dict(keys)
+    built: PreTrainedConfig = config_class.from_dict(
+        copy.deepcopy(_as_typed(config_class, keys))
+    )  # it fills in nested ones
     return built
+
+
+def _is_unread(key: str) -> bool:
+    return key in _UNREAD or key.endswith("_token_id") or key.startswith("summary_")
+
+
+def _as_typed(config_class: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys as the class's strict types take them.
+
+    A null stands for an absent key, as it did in earlier versions of `transformers` and does for our parsers; and
+    JSON does not tell 1 from 1.0.
+    """
+    typed = {}
+    for key, value in keys.items():
+        field = config_class.__dataclass_fields__.get(config_class.attribute_map.get(key, key))
+        words = set(re.findall(r"\w+", str(field.type))) if field is not None else set()
+        if value is None and (key in _NULL_FAILS or not words & {"None", "NoneType", "Optional", "Any"}):
+            continue
+        typed[key] = float(value) if type(value) is int and "float" in words and "int" not in words else value
+    return typed
 
 
 def transformers_model(
@@ -102,14 +143,28 @@ def transformers_model(
     dtype: torch.dtype = torch.bfloat16,
     overrides: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """The real causal language model, in evaluation mode. `overrides` replace keys of the configuration."""
+    """The real causal language model, in evaluation mode. `overrides` replace keys of the configuration.
+
+    Raises:
+        UnsupportedModelError: a configuration that its class refuses.
+    """
     options: dict[str, Any] = {"attn_implementation": attention or attention_implementations(config)[0]}
     if config.spec.has_experts:
         options["experts_implementation"] = experts_implementation(config.spec, dtype)
-    with _on(device):
+    with _on(device), _refusals(config):
         model = AutoModelForCausalLM.from_config(transformers_config(config, overrides), dtype=dtype, **options)
     model.eval()
     return model
+
+
+@contextmanager
+def _refusals(config: ModelConfig) -> Iterator[None]:
+    """Whatever a class fails with on its way is its refusal of the configuration, in one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnsupportedModelError(f"{config.path}: transformers refuses this configuration: {reason}") from None
 
 
 def attention_implementations(config: ModelConfig) -> tuple[AttentionImplementation, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from analytic.huggingface.config import ModelConfig
+from analytic.model.checkpointing import Checkpointing
 from analytic.model.spec import LayerRun
 from analytic.model.training import AttentionKernel, Precision, TrainingSetup
 from empirical.models.build import AttentionImplementation, Device, our_layer, transformers_model
@@ -34,6 +35,8 @@ _ATTENTION_NAMES: dict[AttentionKernel, str] = {
     "efficient": "trainmeter_efficient",
     "cudnn": "trainmeter_cudnn",
 }
+
+_CHECKPOINT: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
 
 Named = Iterator[tuple[str, Tensor]]
 
@@ -188,10 +191,14 @@ class LayerProgram:
 
     def output(self) -> Tensor:
         """The layer's output as in training, checkpointed if the setup says so."""
-        if self.setup.checkpointing == "none":
-            return self.call()
-        out: Tensor = checkpoint(self._call, self.x, use_reentrant=False, preserve_rng_state=False)
-        return out
+        match self.setup.checkpointing:
+            case "none":
+                return self.call()
+            case "full":
+                out: Tensor = checkpoint(self._call, self.x, **_CHECKPOINT)
+                return out
+            case _:
+                assert_never(self.setup.checkpointing)
 
     def _call(self, x: Tensor) -> Tensor:
         out: Tensor = self.layer(x, **self.arguments)
@@ -213,8 +220,7 @@ class StepProgram:
         """The model, token ids, and an optimizer that has stepped once, so that its states exist."""
         model = _meta_model(config, setup)
         _materialize(model, device)
-        if setup.checkpointing == "full":
-            model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        _enable_checkpointing(model, setup.checkpointing)
         shape = (setup.micro_batch, setup.seq_len)
         ids = torch.zeros(shape, dtype=torch.long, device=device)
         inputs = {"input_ids": ids, "labels": torch.zeros_like(ids)}
@@ -261,6 +267,16 @@ class StepProgram:
         _reset_gradients(self.model, self.setup)
 
 
+def _enable_checkpointing(model: Any, checkpointing: Checkpointing) -> None:
+    match checkpointing:
+        case "none":
+            return
+        case "full":
+            model.activation_checkpointing_enable(_CHECKPOINT)
+        case _:
+            assert_never(checkpointing)
+
+
 def _optimizer(parameters: list[Tensor], setup: TrainingSetup) -> torch.optim.Optimizer | None:
     match setup.optimizer:
         case "adamw_fused":
@@ -269,6 +285,8 @@ def _optimizer(parameters: list[Tensor], setup: TrainingSetup) -> torch.optim.Op
             return torch.optim.AdamW(parameters, foreach=True)
         case "none":
             return None
+        case _:
+            assert_never(setup.optimizer)
 
 
 def _module_tensors(module: nn.Module) -> Named:

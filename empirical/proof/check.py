@@ -1,4 +1,4 @@
-"""What a check is: one figure of the formulas beside one witness's. Imports no torch, so that it starts at once."""
+"""A check: one figure of the formulas compared with one witness's. Imports no torch, so that it starts at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One figure of the formulas beside one witness's.
+    """One figure of the formulas compared with one witness's.
 
     Attributes:
         terms: each term that disagrees, as (formula, witness): sums that agree by cancellation fail.
-        error: why the witness could not testify (`measured` is then None): that fails, too.
+        error: why the witness has no figure (`measured` is then None): that is a failure, too.
     """
 
     model: str

@@ -1,25 +1,28 @@
-"""Analytic against empirical: every formula beside what each witness counted, down to the term."""
+"""Analytic against empirical: every formula next to what each witness counted, down to the term."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from analytic.errors import UnsupportedModelError
 from analytic.exercise.model_cost import exercise_setup
 from analytic.huggingface.config import ModelConfig
-from analytic.model.breakdown import Breakdown, Unit
-from analytic.model.flops import forward_flops, last_projection_flops, layer_flops, mtp_flops, training_flops
+from analytic.huggingface.weight_names import MTP, Terms
+from analytic.model.breakdown import Breakdown
+from analytic.model.checkpointing import last_projection_flops
+from analytic.model.flops import forward_flops, layer_flops, mtp_flops, training_flops
 from analytic.model.params import model_buffers, model_params, mtp_params
 from analytic.model.spec import LayerRun, ModelSpec, MoeFfn
 from empirical.models import build
 from empirical.models.build import AttentionImplementation, Source
-from empirical.models.names import MTP, by_run, joined, term_of
+from empirical.models.names import Counted, by_run, summed, term_of
 from empirical.proof.check import Check
 from empirical.proof.memory import memory_checks
 from empirical.witnesses.flops import executed_flops, flop_counter_flops, fvcore_flops, training_flops_by_counter
@@ -60,16 +63,16 @@ def verify_counts(
         yield _check_forward(config, source, seq_len, counter, functools.partial(_forward, source, instrument, seq_len))
 
 
-def _check(
-    config: ModelConfig, quantity: str, witness: str, formula: Breakdown, count: Callable[[], Breakdown]
-) -> Check:
+def _check(config: ModelConfig, quantity: str, witness: str, formula: Breakdown, count: Callable[[], Counted]) -> Check:
     """Ask one witness. Whatever it fails with is its answer: one model's trouble must not hide the others'."""
     check = functools.partial(Check, model=config.name, quantity=quantity, witness=witness, analytic=formula.total)
     try:
         counted = count()
+    except UnsupportedModelError:  # the file is at fault, not a formula
+        raise
     except Exception as error:
         return check(measured=None, error=f"{type(error).__name__}: {error}")
-    return check(measured=counted.total, terms=joined(formula, counted).differences(counted))
+    return check(measured=counted.total, terms=counted.differences(formula))
 
 
 def _check_params(config: ModelConfig, source: Source) -> Iterator[Check]:
@@ -82,15 +85,15 @@ def _check_params(config: ModelConfig, source: Source) -> Iterator[Check]:
     yield _check(config, "buffers", source.title, buffers, lambda: count_buffers(source.model(), spec, source.term))
 
 
-def _visited(counted: Breakdown, spec: ModelSpec) -> Breakdown:
+def _visited(counted: Counted, spec: ModelSpec) -> Counted:
     """The counted parameters, of the routed experts only those that one token visits."""
-    terms = dict(counted.terms)
+    values = dict(counted.values)
     for run in spec.runs:
         if isinstance(ffn := run.layer.ffn, MoeFfn):
-            for key in terms:
-                if key.startswith(f"layers.{run.label}.mlp.experts."):
-                    terms[key] = terms[key] * ffn.num_experts_per_token // ffn.num_experts
-    return Breakdown("params", terms)
+            for terms in values:
+                if terms[0].startswith(f"layers.{run.label}.mlp.experts."):
+                    values[terms] = values[terms] * ffn.num_experts_per_token // ffn.num_experts
+    return Counted("params", values)
 
 
 def _check_model(config: ModelConfig, source: Source, seq_len: int) -> Iterator[Check]:
@@ -102,13 +105,13 @@ def _check_model(config: ModelConfig, source: Source, seq_len: int) -> Iterator[
     yield _check_forward(config, source, seq_len, FLOP_COUNTER, lambda: counted()[0])
     backward = Breakdown("flops", {"": flops.backward})
     witness = f"{source.title}, {FLOP_COUNTER}"
-    yield _check(config, "backward FLOPs", witness, backward, lambda: Breakdown("flops", {"": counted()[1]}))
+    yield _check(config, "backward FLOPs", witness, backward, lambda: _whole(counted()[1]))
 
 
 def _check_forward(
     config: ModelConfig, source: Source, seq_len: int, counter: str, count: Callable[[], Mapping[str, int]]
 ) -> Check:
-    def by_term() -> Breakdown:
+    def by_term() -> Counted:
         return by_run("flops", config.spec, ((source.term(path), flops) for path, flops in count().items()))
 
     return _check(config, "forward FLOPs", f"{source.title}, {counter}", forward_flops(config.spec, seq_len), by_term)
@@ -130,9 +133,9 @@ def _check_layer(config: ModelConfig, run: LayerRun, sources: Sequence[Source], 
 
 def _count_layer(
     source: Source, instrument: Instrument, run: LayerRun, attention: AttentionImplementation, x: Tensor
-) -> Breakdown:
+) -> Counted:
     by_path = instrument(source.layer(run, x.shape[1], attention), (x,))
-    return _sum("flops", ((source.layer_term(path).name, flops) for path, flops in by_path.items()))
+    return summed("flops", ((source.layer_term(path).names, flops) for path, flops in by_path.items()))
 
 
 def _check_recompute(config: ModelConfig, run: LayerRun, real: Source, seq_len: int) -> Check:
@@ -140,14 +143,14 @@ def _check_recompute(config: ModelConfig, run: LayerRun, real: Source, seq_len: 
     formula = layer_flops(run.layer, config.spec.hidden_size, seq_len, "full")
     x = _hidden_states(config, seq_len).requires_grad_()
 
-    def recomputed() -> Breakdown:
+    def recomputed() -> Counted:
         layer = real.layer(run, seq_len, build.attention_implementations(config)[0]).train()
 
         def step() -> None:
             out = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)
             out.backward(torch.empty_like(out))
 
-        return Breakdown("flops", {"": executed_flops(step) - 3 * formula.total})
+        return _whole(executed_flops(step) - 3 * formula.total)
 
     expected = Breakdown("flops", {"": formula.total - last_projection_flops(run.layer, formula)})
     quantity = f"executed recomputation, layer {run.first}"
@@ -157,17 +160,17 @@ def _check_recompute(config: ModelConfig, run: LayerRun, real: Source, seq_len: 
 def _check_mtp(config: ModelConfig, seq_len: int) -> Iterator[Check]:
     """The multi-token-prediction layers: their parameters, and their FLOPs but for the shared head."""
 
-    def key(path: str) -> str:
+    def key(path: str) -> Terms:
         term = term_of(path, MTP)
         return term.under(f"mtp.{term.layer}")
 
-    def params() -> Breakdown:
+    def params() -> Counted:
         layers = build.TransformersMtpLayers(config, seq_len)
-        return _sum("params", ((key(path), parameter.numel()) for path, parameter in layers.named_parameters()))
+        return summed("params", ((key(path), parameter.numel()) for path, parameter in layers.named_parameters()))
 
-    def flops(instrument: Instrument) -> Breakdown:
+    def flops(instrument: Instrument) -> Counted:
         by_path = instrument(build.TransformersMtpLayers(config, seq_len), (_hidden_states(config, seq_len),))
-        return _sum("flops", ((key(path), count) for path, count in by_path.items()))
+        return summed("flops", ((key(path), count) for path, count in by_path.items()))
 
     yield _check(config, "multi-token-prediction parameters", "transformers", mtp_params(config.spec), params)
     formula = mtp_flops(config.spec, seq_len)
@@ -185,8 +188,6 @@ def _hidden_states(config: ModelConfig, seq_len: int) -> Tensor:
     return torch.empty(1, seq_len, config.spec.hidden_size, dtype=torch.bfloat16, device="meta")
 
 
-def _sum(unit: Unit, terms: Iterable[tuple[str, int]]) -> Breakdown:
-    total = Breakdown(unit, {})
-    for key, value in terms:
-        total += Breakdown(unit, {key: value})
-    return total
+def _whole(flops: int) -> Counted:
+    """A witness's one figure, by no term."""
+    return Counted("flops", {("",): flops})

@@ -1,4 +1,4 @@
-"""What a proof has found so far, so that an interrupt loses nothing. Imports no torch."""
+"""What a proof has found so far: an interrupt loses nothing. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analytic.performance.calibration import Calibration
+from analytic.performance.calibration_file import to_json
 from analytic.planning.this_machine import MachinePlan
 from empirical.proof.check import Check
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Findings:
-    """What was found so far: a run that is interrupted, or cannot go on, tells this much.
+    """What was found so far: a run that is interrupted, or cannot go on, reports this much.
 
     Attributes:
         memory: peaks of a layer and, where it fits, of a whole step, by model; measured on the device.
         calibration: what was timed on it, as it is on disk.
-        planned, trained: a plan for this machine, and what its training came to.
+        planned, trained: a plan for this machine, and the result of its training.
     """
 
     checks: list[Check] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Findings:
             "passed": len(self.checks) - self.failed,
             "failed": self.failed,
             "memory": [{"model": model, **peak.as_json()} for model, peaks in self.memory.items() for peak in peaks],
-            "calibration": None if self.calibration is None else self.calibration.as_json(),
+            "calibration": None if self.calibration is None else to_json(self.calibration),
             "planned": None if self.planned is None else self.planned.as_json(),
             "trained": None if self.trained is None else self.trained.as_json(),
         }

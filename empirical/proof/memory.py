@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby, zip_longest
 
 from analytic.huggingface.config import ModelConfig
-from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
+from analytic.memory.implementation import Implementation, NotPredicted
 from analytic.memory.layer import layer_memory, training_events, transient_events
+from analytic.memory.schedule import schedule_of
 from analytic.memory.step import StepMemory, step_events, step_memory
 from analytic.memory.tensors import Event
 from analytic.model.spec import LayerRun
@@ -45,7 +46,7 @@ class Divergence:
 
     def __str__(self) -> str:
         sides = (("schedule", self.scheduled_only), ("tracker", self.tracked_only))
-        odd = [f"{side} alone {_told(change)}" for side, changes in sides for change in changes[:3]]
+        odd = [f"{side} alone {_described(change)}" for side, changes in sides for change in changes[:3]]
         return f"at {self.moment}: {'; '.join(odd)}"
 
 
@@ -90,19 +91,19 @@ def _unmatched(changes: list[Change], others: list[Change]) -> tuple[Change, ...
     return tuple(alone)
 
 
-def _told(change: Change) -> str:
+def _described(change: Change) -> str:
     name, size_bytes = change
     return f"{'allocates' if size_bytes > 0 else 'frees'} {name} ({abs(size_bytes)} bytes)"
 
 
 def memory_checks(config: ModelConfig, setup: TrainingSetup) -> Iterator[Check]:
     """Every layer kind and the whole step, schedule against tracker; nothing where there is no schedule."""
-    implementation = implementation_of(config, setup.seq_len)
-    if isinstance(implementation, NotPredicted):
+    schedule = schedule_of(config, setup)
+    if isinstance(schedule, NotPredicted):
         return
     for run in config.spec.kinds.values():
-        yield from layer_checks(config, run, implementation, setup)
-    yield from step_checks(config, implementation, setup)
+        yield from layer_checks(config, run, schedule.implementation, setup)
+    yield from step_checks(config, schedule.implementation, setup)
 
 
 def layer_checks(

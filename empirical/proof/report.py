@@ -9,8 +9,8 @@ from analytic.hardware.table import Hardware
 from analytic.planning.this_machine import MachinePlan
 from analytic.report.calibration import calibration_text
 from analytic.report.memory import setup_text
-from analytic.report.plan import beside
-from analytic.report.text import table
+from analytic.report.plan import compared_with_flat
+from analytic.report.text import table, table_lines
 from empirical.proof.check import Check
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def verify_text(found: Findings, hardware: Hardware, versions: Mapping[str, str]) -> str:
-    """What `trainmeter-verify` prints: a row for each witness, disagreements down to the term, what was measured."""
+    """What `foretrain prove` prints: a row for each witness, disagreements down to the term, what was measured."""
     failed = [check for check in found.checks if check.status == "fail"]
     lines = [*_rows(found.checks), ""]
     for check in failed:
@@ -83,7 +83,7 @@ def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
     for peak in peaks:
         figures = (
             peak.predicted_bytes,
-            peak.inside_bytes,
+            None if peak.error else peak.inside_bytes,
             peak.measured_bytes,
             peak.unexplained_bytes,
             peak.allocated_bytes,
@@ -92,6 +92,9 @@ def _memory_rows(model: str, peaks: Sequence[MeasuredPeak]) -> Iterator[str]:
         said = ("-" if value is None else f"{value:,}" for value in figures)
         rows.append((f"  {peak.implementation}", f"{peak.subject}, {peak.quantity}", peak.setup.precision, *said))
     yield from table(rows, left=3)
+    for peak in peaks:
+        if peak.error:
+            yield f"  {peak.implementation}, {peak.subject}, {peak.setup.precision}: {peak.error}"
 
 
 def _planned(planned: MachinePlan) -> Iterator[str]:
@@ -105,7 +108,7 @@ def _planned(planned: MachinePlan) -> Iterator[str]:
     if planned.why_assumed:
         yield f"  no calibrated MFU: {planned.why_assumed}"
     else:
-        yield from beside(planned.plan, planned.flat)
+        yield from table_lines(compared_with_flat(planned.plan, planned.flat))
 
 
 def _against(planned: MachinePlan, trained: Trained) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""What becomes of every causal language model class of `transformers`: its default configuration, read and built.
+"""Every causal language model class of `transformers`: its default configuration is read, built and compared.
 
-A parser can be right on the files it was written for and wrong beside them. `perturbed` therefore changes each key
+A parser can be right on the files it was written for and wrong on others. `perturbed` therefore changes each key
 of a class's configuration, one at a time: a key that shapes the model and that the parser overlooks is found by name.
 """
 
@@ -31,7 +31,7 @@ from empirical.proof import crosscheck
 from empirical.proof.check import Check
 from empirical.proof.crosscheck import FLOP_COUNTER, INSTRUMENTS, Instrument
 
-transformers.logging.set_verbosity(logging.CRITICAL)  # what it refuses is an outcome here, and told as one
+transformers.logging.set_verbosity(logging.CRITICAL)  # what it refuses is an outcome here, and reported as one
 
 Raw = dict[str, Any]
 Verdict = Literal["exact", "parameters only", "refused", "cannot be built", "wrong"]
@@ -62,14 +62,14 @@ _OF_EVERY_CLASS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one configuration.
+    """The result for one configuration.
 
     Attributes:
-        change: what sets it apart from the default, empty for the default itself.
+        change: its difference from the default, empty for the default itself.
         verdict: `parameters only` are exact where a witness could not count the FLOPs.
-        reason: our refusal, the error of `transformers`, why a witness did not testify, or what is left out
+        reason: our refusal, the error of `transformers`, why a witness has no figure, or what is left out
             of a model that is exact as far as it is counted (a vision tower).
-        terms: those that disagree, as (formula, witness), each under the quantity it belongs to.
+        terms: those that disagree, as (formula, witness), each named after its quantity.
     """
 
     model_type: str
@@ -112,9 +112,9 @@ def default_outcomes(model_type: str) -> list[Outcome]:
 
 
 def perturbed_outcomes(model_type: str) -> list[Outcome]:
-    """Every single change of a supported class's keys, few layers deep; forward FLOPs by `FlopCounterMode` alone.
+    """Every change of one key of a supported class, at a few layers; forward FLOPs by `FlopCounterMode` alone.
 
-    Once from the defaults in full, and once without their lists, which the class then makes of other keys.
+    Once from the complete defaults, and once without their lists, which the class then derives from other keys.
     """
     try:
         raw = complete_keys(model_type, num_layers=NUM_PERTURBED_LAYERS)
@@ -178,7 +178,7 @@ def _keys_read_if_there(model_type: str) -> set[str]:
 
 
 def _other_values(value: Any) -> list[Any]:
-    """Odd, even, least and absurd integers; whatever else is there, turned over. Null is one of them."""
+    """Other values of a key: odd, even, least and absurd integers, the opposite flag, other lists; and null."""
     match value:
         case bool():
             return [not value, None]

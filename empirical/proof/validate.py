@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analytic.huggingface import config as hf
 from analytic.io.files import configs_dir
-from analytic.report.count import Workload
+from analytic.planning.counts import Workload
 from empirical.proof.crosscheck import verify
 
 MODELS = ("llama_7b_config.json", "deepseek_v3_config.json")

@@ -1,4 +1,4 @@
-"""Run every check of many models, several at a time in processes of their own, and collect the answers."""
+"""Run independent jobs, several at a time in processes of their own. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,57 +6,93 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from analytic.huggingface.config import ModelConfig
 from empirical.proof.check import Check
 
-Job = tuple[ModelConfig, int]  # a model, and the sequence length it is checked at
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+ModelJob = tuple[ModelConfig, int]  # a model, and the sequence length it is checked at
 
 
-def verify_all(jobs: Sequence[Job], workers: int, finished: Callable[[str], None]) -> list[Check]:
-    """The checks of every model, in the order of `jobs`. `finished` hears each model's name as it is done.
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[Result]):
+    """The results of the jobs that were done, in the order of the jobs; an interrupt ends the run before the rest."""
 
-    Interrupted, it returns the checks of the models that were done: a caller sees fewer than it asked for.
-    """
-    done: dict[int, list[Check]] = {}
-    try:
-        if workers == 1 or len(jobs) == 1:
-            for i, job in enumerate(jobs):
-                done[i] = _verify(job)
-                finished(job[0].name)
-        else:
-            _in_processes(jobs, workers, finished, done)
-    except KeyboardInterrupt:
-        pass
-    return [check for i in sorted(done) for check in done[i]]
+    results: list[Result]
+    was_interrupted: bool
+
+
+def check_models(jobs: Sequence[ModelJob], workers: int, on_done: Callable[[str], None]) -> Finished[Check]:
+    """Every check of every model. `on_done` is called with each model's name."""
+    found = run_jobs(
+        _check, jobs, workers, lambda job, _: on_done(job[0].name), cost=lambda job: len(job[0].spec.layers)
+    )
+    return Finished([check for checks in found.results for check in checks], found.was_interrupted)
+
+
+def _check(job: ModelJob) -> list[Check]:
+    from empirical.proof.crosscheck import verify  # torch and transformers: only where models are built
+
+    return list(verify(*job))
 
 
 def default_workers(num_jobs: int) -> int:
-    """One process a core, as far as there are models; each takes seconds to import torch."""
+    """One process a core, as far as there are jobs; each takes seconds to import torch."""
     return max(1, min(num_jobs, os.cpu_count() or 1))
 
 
+def run_jobs(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    on_done: Callable[[Job, Result], None],
+    *,
+    cost: Callable[[Job], float] = lambda _: 0,
+) -> Finished[Result]:
+    """`function` of each job, in this process where one worker suffices.
+
+    Args:
+        function: importable by name, for it is sent to other processes.
+        on_done: called here, as each job is done.
+        cost: the jobs that cost most start first, so that no long one is left to the end.
+    """
+    done: dict[int, Result] = {}
+
+    def finish(i: int, result: Result) -> None:
+        done[i] = result
+        on_done(jobs[i], result)
+
+    try:
+        if workers == 1 or len(jobs) == 1:
+            for i, job in enumerate(jobs):
+                finish(i, function(job))
+        else:
+            order = sorted(range(len(jobs)), key=lambda i: -cost(jobs[i]))
+            _in_processes(function, jobs, order, workers, finish)
+    except KeyboardInterrupt:
+        return Finished([done[i] for i in sorted(done)], was_interrupted=True)
+    return Finished([done[i] for i in sorted(done)], was_interrupted=False)
+
+
 def _in_processes(
-    jobs: Sequence[Job], workers: int, finished: Callable[[str], None], done: dict[int, list[Check]]
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    order: Sequence[int],
+    workers: int,
+    finish: Callable[[int, Result], None],
 ) -> None:
     # Spawned, not forked: the parent may have threads, and CUDA does not survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
     try:
-        longest_first = sorted(range(len(jobs)), key=lambda i: -len(jobs[i][0].spec.layers))
-        futures: dict[Future[list[Check]], int] = {pool.submit(_verify, jobs[i]): i for i in longest_first}
+        futures = {pool.submit(function, jobs[i]): i for i in order}
         for future in as_completed(futures):
-            i = futures[future]
-            done[i] = future.result()
-            finished(jobs[i][0].name)
+            finish(futures[future], future.result())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _verify(job: Job) -> list[Check]:
-    from empirical.proof.crosscheck import verify  # torch and transformers: only where models are built
-
-    return list(verify(*job))
 
 
 def _ignore_interrupt() -> None:

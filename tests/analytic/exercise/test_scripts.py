@@ -49,7 +49,6 @@ def test_each_prints_its_figures(name: str, arguments: tuple[str, ...], figures:
         ("model_training_cost_analysis.py", ("--training_budget", "5e6", "--seq-len", "8"), "--seq-len: expected only"),
         ("detailed_cost_analysis.py", ("--backward_config", LLAMA_7B), "llama_7b_config.json"),
         ("detailed_cost_analysis.py", ("--backward_config", BACKWARD, "--seq-len", "8"), "--seq-len: the file states"),
-        ("plan.py", ("--budget", "5e6", "--gpu", "h100=1e-300"), "price = 1e-300 USD per GPU-hour"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(name: str, arguments: tuple[str, ...], message: str) -> None:

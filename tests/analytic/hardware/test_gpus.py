@@ -34,6 +34,34 @@ def test_peaks_are_dense(key: str, dtype: str, tflops: float) -> None:
     assert load_hardware().find(key).peak(dtype) == round(tflops * 10**12)
 
 
+# What torch prints as total_memory, in GiB, and what the cards are sold as.
+@pytest.mark.parametrize(
+    ("key", "gib", "marketed_gb"),
+    [("h100-sxm", "79.18", 80), ("a100-80", "79.25", 80), ("a100-40", "39.49", 40), ("h200", "139.80", 141)],
+)
+def test_the_capacity_is_what_torch_reports(key: str, gib: str, marketed_gb: int) -> None:
+    memory = load_hardware().find(key).memory
+    assert f"{memory.total_bytes / 2**30:.2f}" == gib
+    assert memory.marketed_bytes == marketed_gb * 10**9
+    assert memory.seen_bytes is not None
+    assert memory.driver_bytes is not None
+    assert memory.seen_bytes[0] <= memory.total_bytes <= memory.seen_bytes[1] < memory.driver_bytes
+
+
+def test_without_a_reading_the_capacity_is_the_marketed_one_and_unverified() -> None:
+    gpu = load_hardware().find("h100-pcie")
+    assert gpu.memory_bytes == gpu.memory.marketed_bytes == 80 * 10**9
+    assert gpu.memory.seen_bytes is None
+    assert "memory_gib" in gpu.unverified
+    assert gpu.memory.source == "80 GB as marketed; no reading of total_memory is known"
+
+
+def test_every_reading_says_where_it_was_read() -> None:
+    for gpu in load_hardware().gpus.values():
+        assert gpu.memory.source
+        assert ("memory_gib" in gpu.unverified) is (gpu.memory.seen_bytes is None)
+
+
 def test_every_figure_has_a_source() -> None:
     hardware = load_hardware()
     assert all(gpu.source for gpu in hardware.gpus.values())
@@ -122,6 +150,12 @@ BAD_FILES = {
     "unknown dtype": (GPU.replace("bf16", "bf17"), "bf17: no such key"),
     "negative peak": (GPU.replace("100", "-100"), "bf16 = -100"),
     "fractional memory": (GPU.replace("24", "24.5"), "memory_gb = 24.5"),
+    "reading alone": (GPU + "memory_gib = 23\n", "missing memory_gib_seen, memory_source"),
+    "reading outside of what was seen": (
+        GPU + 'memory_gib = 23\nmemory_gib_seen = [23.5, 24]\nmemory_source = "log"\n',
+        "memory_gib_seen = [23.5, 24]: expected the lowest and the highest reading, around memory_gib = 23",
+    ),
+    "driver total as text": (GPU + 'driver_mib = "24564"\n', "driver_mib = '24564'"),
     "aliases no list": (GPU + 'aliases = "y"\n', "aliases = 'y'"),
     "price without GPU": (PRICE, "prices of x"),
     "price of nothing": (GPU + PRICE.replace("= 2", "= 0"), "usd_per_gpu_hour = 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analytic.commands import count as cli
+from analytic.commands.count import VERB as COUNT
 from analytic.errors import PlannerError
 from analytic.huggingface import config as hf
 from analytic.huggingface.families import FAMILIES
@@ -24,6 +25,8 @@ MIXTRAL = DENSE | {"model_type": "mixtral", "num_local_experts": 4, "num_experts
 QWEN3_MOE = DENSE | {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
 V2 = LATENT | {"model_type": "deepseek_v2"}
 V3 = LATENT | {"model_type": "deepseek_v3", "n_group": 4, "topk_group": 2}
+PHI3 = DENSE | {"model_type": "phi3"}
+VOCAB = int(LLAMA["vocab_size"])
 GPT2 = {"model_type": "gpt2", "n_embd": 48, "n_head": 4, "n_layer": 2, "n_positions": 32, "vocab_size": 97}
 SHIPPED: dict[str, Mapping[str, Any]] = {
     config.read_as: config.raw for config in map(hf.load, model_config_paths()) if config.model_type == config.read_as
@@ -34,11 +37,11 @@ COMPLETE = SHIPPED | {family: complete_keys(family) for family in FAMILIES if fa
 
 def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr with which the count command refuses a file; its status must be 2."""
-    assert cli.count([str(path)]) == 2
+    assert COUNT.main([str(path)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert captured.err.startswith("trainmeter-count: ")
+    assert captured.err.startswith("foretrain count: ")
     assert "Traceback" not in captured.err
     return captured.err
 
@@ -72,6 +75,34 @@ BAD_KEYS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (LLAMA, {"max_position_embeddings": "4k"}, "max_position_embeddings = '4k': expected an integer"),
     (LLAMA, {"num_nextn_predict_layers": "one"}, "num_nextn_predict_layers = 'one': expected an integer from 0"),
     (LLAMA, {"num_mtp_modules": -1}, "num_mtp_modules = -1: expected an integer from 0"),
+    (LLAMA, {"max_position_embeddings": None}, "max_position_embeddings = null: expected an integer from 1"),
+    (LLAMA, {"pad_token_id": VOCAB}, f"expected an integer from -{VOCAB} to {VOCAB - 1}, as vocab_size"),
+    (LLAMA, {"pad_token_id": -1 - VOCAB}, f"pad_token_id = {-1 - VOCAB}: expected an integer from"),
+    (LLAMA, {"pad_token_id": [0]}, "pad_token_id = [0]: expected an integer from"),
+    (LLAMA, {"eos_token_id": [1, "2"]}, "eos_token_id = [1, '2']: expected an integer, or a list of them"),
+    (LLAMA, {"return_dict": "no"}, "return_dict = 'no': expected true or false"),
+    (LLAMA, {"use_cache": 3}, "use_cache = 3: expected true or false"),
+    (LLAMA, {"gradient_checkpointing": 1}, "gradient_checkpointing = 1: expected true or false"),
+    (LLAMA, {"id2label": 3}, "id2label = 3: expected an object"),
+    (LLAMA, {"num_labels": -1}, "num_labels = -1: expected an integer from 0"),
+    (LLAMA, {"torch_dtype": "bfloat99"}, "torch_dtype = 'bfloat99': expected a type of torch's such as bfloat16"),
+    (LLAMA, {"dtype": 16}, "dtype = 16: expected a type of torch's"),
+    (LLAMA, {"attention_dropout": 1.5}, "attention_dropout = 1.5: expected a number from 0 to 1"),
+    (LLAMA, {"initializer_range": "small"}, "initializer_range = 'small': expected a finite number"),
+    (LLAMA, {"per_layer_config": {"0": {"head_dim": 8}}}, "expected null (layers that differ by it are not counted)"),
+    (LLAMA, {"rope_theta": "big"}, "rope_theta = 'big': expected a positive number"),
+    (LLAMA, {"rope_parameters": {"rope_theta": None}}, "rope_theta = null: expected a positive number"),
+    (LLAMA, {"rope_parameters": {"rope_type": None}}, "rope_type = null: expected one of default"),
+    (LLAMA, {"rope_parameters": {"partial_rotary_factor": 2}}, "partial_rotary_factor = 2: expected a positive number"),
+    (LLAMA, {"rope_parameters": {"sliding_attention": 3}}, "sliding_attention = 3: expected an object"),
+    (LLAMA, {"rope_scaling": {"type": "linear"}}, "factor = null: expected a positive number"),
+    (LLAMA, {"rope_scaling": {"type": "dynamic"}}, "factor = null: expected a positive number"),
+    (LLAMA, {"rope_scaling": {"type": "yarn"}}, "factor = null: expected a positive number"),
+    (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4, "beta_fast": "x"}}, "beta_fast = 'x': expected a number"),
+    (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "low_freq_factor = null: expected a positive"),
+    (LLAMA, {"rope_scaling": {"rope_type": "longrope", "factor": 8}}, "short_factor = null: expected a list of pos"),
+    (LLAMA, {"rope_scaling": {"rope_type": "longrope", "short_factor": [1, 0]}}, "short_factor = [1, 0]: expected a"),
+    (PHI3, {"rope_scaling": {"type": "linear", "factor": 2}}, "type = 'linear': expected one of default, longrope"),
     (LLAMA, {"model_type": "bert"}, "model_type = 'bert': expected one of"),
     (LLAMA, {"model_type": 7}, "model_type = 7: expected a string"),
     (LLAMA, {"model_type": None}, "model_type = null: expected a string"),
@@ -108,7 +139,7 @@ def test_a_bad_key_is_one_line_that_names_it(
     path = tmp_path / "config.json"
     path.write_text(json.dumps(good | change))
     line = refused(path, capsys)
-    assert line.startswith(f"trainmeter-count: {path}: ")
+    assert line.startswith(f"foretrain count: {path}: ")
     assert message in line
 
 
@@ -136,8 +167,8 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "list": (text("[1, 2]"), "a JSON list, expected an object"),
     "string": (text('"llama"'), "a JSON string, expected an object"),
     "null": (text("null"), "a JSON null, expected an object"),
-    "NaN": (text('{"hidden_size": NaN}'), "NaN is not a JSON number"),
-    "infinity": (text('{"hidden_size": -Infinity}'), "-Infinity is not a JSON number"),
+    "NaN": (text(json.dumps(LLAMA | {"hidden_size": math.nan})), "hidden_size = nan: expected an integer"),
+    "infinity": (text(json.dumps(LLAMA | {"rope_theta": math.inf})), "rope_theta = inf: expected a positive number"),
     "duplicate key": (text('{"hidden_size": 1, "hidden_size": 2}'), "key 'hidden_size' appears twice"),
     "too deep": (text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"), "nested too deeply"),
     "endless integer": (text('{"hidden_size": ' + "9" * 5000 + "}"), "integer string conversion"),
@@ -157,8 +188,9 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.Cap
     assert message in line
 
 
-def test_a_device_is_not_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "not a regular file" in refused(Path("/dev/zero"), capsys)
+def test_a_device_is_not_read() -> None:
+    with pytest.raises(PlannerError, match=r"^/dev/zero: not a regular file"):
+        hf.load(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -271,8 +303,20 @@ def test_rope_is_read_from_either_spelling() -> None:
     old = parsed(LLAMA | {"rope_theta": 5e5, "rope_scaling": {"type": "yarn", "factor": 4.0}}).numerics
     new = parsed(LLAMA | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "yarn", "factor": 4.0}}).numerics
     assert (old.rope_theta, old.rope_type) == (new.rope_theta, new.rope_type) == (5e5, "yarn")
-    earlier = parsed(DENSE | {"model_type": "phi3", "rope_scaling": {"type": "su"}})
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    earlier = parsed(PHI3 | {"rope_scaling": {"type": "su", **factors}})
     assert earlier.numerics.rope_type == "longrope"  # as Microsoft's first files of 128,000 tokens spell it
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("key", ["hidden_size", "rms_norm_eps", "rope_theta", "attention_dropout", "initializer_range"])
+def test_a_key_that_is_read_is_a_finite_number(key: str, number: float) -> None:
+    with pytest.raises(PlannerError, match=f"^{key} = .*: expected "):
+        parsed(LLAMA | {key: number})
+
+
+def test_what_nothing_reads_may_be_any_number() -> None:
+    assert parsed(LLAMA | {"time_step_limit": float("inf")}).spec == parsed(LLAMA).spec
 
 
 def test_the_default_sequence_length_says_where_it_is_from() -> None:

@@ -10,20 +10,21 @@ from typing import Any
 
 import pytest
 
-from analytic.commands import count as cli
+from analytic.api import count
 from analytic.errors import UsageError
+from analytic.exercise.model_cost import LayerForward, layer_forward
 from analytic.io.files import configs_dir
 from analytic.memory.capacity import fits
 from analytic.memory.cuda import cuda_only
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.layer import layer_memory, training_events
 from analytic.memory.peaks import Peak, live_after
+from analytic.memory.schedule import schedule_of
 from analytic.memory.static import least_states, model_base
 from analytic.memory.step import step_memory
 from analytic.memory.tensors import Category
 from analytic.model.params import layer_params, model_params
-from analytic.model.training import TrainingSetup
-from analytic.report.memory_json import LayerForward, fits_as_json, layer_forward, memory_as_json
+from analytic.model.training import TrainingSetup, planned_setup
 from empirical.proof.memory import memory_checks
 from tests.configurations import parsed, shipped
 from tests.memory_cases import (
@@ -33,7 +34,10 @@ from tests.memory_cases import (
     SMALL_DEEPSEEK_V2,
     SMALL_MIXTRAL,
     predicted,
+    scheduled,
 )
+
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 12, "long_factor": [1.0] * 12, "factor": 4.0}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def test_an_impossible_setup_is_refused_in_one_line(options: dict[str, Any], tol
     [
         (shipped("gpt2"), "GPT2LMHeadModel"),
         (parsed(SMALL | {"hidden_act": "gelu"}), "activation 'gelu'"),
-        (parsed(SMALL | {"rope_scaling": {"rope_type": "longrope"}}), "'longrope'"),
+        (parsed(SMALL | {"rope_scaling": LONGROPE}), "'longrope'"),
         (parsed(SMALL | {"attention_dropout": 0.1}), "dropout"),
         (parsed(SMALL_MIXTRAL | {"intermediate_size": 161}), "multiples of 8"),
         (parsed(SMALL_DEEPSEEK_V2 | {"n_shared_experts": 0}), "without shared experts"),
@@ -80,16 +84,14 @@ def test_what_is_not_predicted_is_an_answer(config: Any, reason: str) -> None:
     assert isinstance(implementation, NotPredicted)
     assert reason in implementation.reason
     setup = TrainingSetup(seq_len=16)
-    told = memory_as_json(config, setup)
-    assert told["implementation"] is None
-    assert told["reason"] == implementation.reason
-    assert fits_as_json(config, setup, memory_bytes=2**30, reserve_bytes=0)["reason"] == implementation.reason
+    assert schedule_of(config, setup) == implementation
     assert list(memory_checks(config, setup)) == []
 
 
 def test_every_prediction_is_in_integers_and_names_its_implementation() -> None:
-    setup = TrainingSetup(seq_len=2048, precision="fp16", checkpointing="full", optimizer="adamw_foreach")
-    told = memory_as_json(shipped("deepseek_v3"), setup)
+    path = configs_dir() / "deepseek_v3_config.json"
+    options: dict[str, Any] = {"precision": "fp16", "recompute": "full", "optimizer": "adamw_foreach"}
+    told = count(path, seq_len=2048, **options)["memory"]
     assert json.loads(json.dumps(told)) == told
     assert told["implementation"] == "transformers 5.23 DeepseekV3ForCausalLM"
     assert told["setup"]["precision"] == "fp16"
@@ -137,13 +139,13 @@ def test_a_tied_table_has_one_gradient() -> None:
 def test_the_largest_that_fits_is_the_last_that_does() -> None:
     config = parsed(LLAMA_3_8B)
     setup = TrainingSetup(seq_len=4096, optimizer="none")
-    implementation = predicted(config)
+    schedule = scheduled(config, setup)
     memory_bytes, reserve_bytes = 80 * 2**30, 6 * 2**30
 
     def peak(setup: TrainingSetup) -> int:
-        return step_memory(config.spec, implementation, setup).step_peak.total_bytes
+        return schedule.under(setup).peak_bytes()
 
-    plain, full = fits(config.spec, implementation, setup, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
+    plain, full = fits(schedule, memory_bytes=memory_bytes, reserve_bytes=reserve_bytes)
     assert (plain.checkpointing, full.checkpointing) == ("none", "full")
     assert 0 < plain.micro_batch < full.micro_batch
     assert 4096 < plain.seq_len < full.seq_len
@@ -155,11 +157,12 @@ def test_the_largest_that_fits_is_the_last_that_does() -> None:
 
 
 def test_what_does_not_fit_is_zero_and_a_reserve_of_everything_an_error() -> None:
-    config, setup = parsed(LLAMA_7B), TrainingSetup(seq_len=2048)
-    told = fits_as_json(config, setup, memory_bytes=24 * 2**30, reserve_bytes=2**30)
-    assert [(fit["micro_batch"], fit["seq_len"]) for fit in told["fits"]] == [(0, 0), (0, 0)]
+    config = parsed(LLAMA_7B)
+    schedule = scheduled(config, TrainingSetup(seq_len=2048))
+    found = fits(schedule, memory_bytes=24 * 2**30, reserve_bytes=2**30)
+    assert [(fit.micro_batch, fit.seq_len) for fit in found] == [(0, 0), (0, 0)]
     with pytest.raises(UsageError, match="reserve"):
-        fits_as_json(config, setup, memory_bytes=2**30, reserve_bytes=2**30)
+        fits(schedule, memory_bytes=2**30, reserve_bytes=2**30)
 
 
 def test_what_only_cuda_knows_is_told_apart_with_its_source() -> None:
@@ -209,7 +212,7 @@ def test_backward_frees_all_that_forward_saved() -> None:
 
 def test_the_schedules_need_no_torch() -> None:
     program = (
-        "import sys, analytic.report.memory_json;"
+        "import sys, analytic.report.memory;"
         "heavy = {'torch', 'transformers', 'numpy', 'empirical'} & set(sys.modules);"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
@@ -233,12 +236,53 @@ def test_the_least_that_a_step_holds_is_what_a_schedule_begins_with(name: str) -
         assert sum(least.values()) > 0
 
 
-def test_without_a_schedule_the_least_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_schedule_the_least_is_told() -> None:
     """Gemma-2-9B in bf16: two bytes a parameter, its gradient, and each of two moments."""
-    path = str(configs_dir() / "models" / "gemma-2-9b.json")
-    assert cli.count([path, "--json"]) == 0
-    memory = json.loads(capsys.readouterr().out)["memory"]
+    counted = count("gemma-2-9b")
     two = 2 * 9_241_705_984
-    assert memory["at_least"] == {"parameters": two, "gradients": two, "optimizer states": 2 * two}
-    assert cli.count([path]) == 0
-    assert f"{4 * two:,}" in capsys.readouterr().out
+    least = {"parameters": two, "gradients": two, "optimizer states": 2 * two}
+    assert counted["memory"]["at_least"] == least
+    assert f"at least {4 * two / 2**30:.2f} GiB of states" in str(counted)
+
+
+def test_the_state_of_training_is_sixteen_bytes_and_eighteen_in_the_optimizer_s_step() -> None:
+    """2 of weights, 2 of gradients, 4 of master weights, 4 + 4 of moments; the step has 4 of gradients in place of 2.
+
+    The schedule adds what is rounded, buffers, token ids and step counts: at most a thousandth. The fp32 gradient of
+    the last tensor comes before its 16-bit gradient goes.
+    """
+    config = shipped("llama_7b")
+    numel = 6_738_415_616
+    setup = planned_setup(config.spec, 2048, 1, "bf16")
+    step = scheduled(config, setup).step()
+    assert (setup.state.total, setup.state.in_optimizer_step) == (2 + 2 + 4 + 8, 2 + 4 + 4 + 8)
+    assert 0 <= step.base.total_bytes - numel * 16 < numel * 16 / 1000
+    last = 2 * 32_000 * 4096
+    assert 0 <= step.optimizer_peak_bytes - numel * 18 - last < numel * 18 / 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "8 bytes per parameter: bf16 weights and gradients, AdamW in bf16"),
+        (
+            {"has_master_weights": True},
+            "16 bytes per parameter (18 in the optimizer's step): bf16 weights and gradients, fp32 master weights, "
+            "AdamW in fp32",
+        ),
+        ({"optimizer": "none"}, "4 bytes per parameter: bf16 weights and gradients, no optimizer"),
+        (
+            {"precision": "fp32", "attention_kernel": "eager"},
+            "16 bytes per parameter: fp32 weights and gradients, AdamW in fp32",
+        ),
+    ],
+)
+def test_the_state_of_training_in_words(options: dict[str, Any], text: str) -> None:
+    assert str(TrainingSetup(seq_len=8, **options).state) == text
+
+
+def test_without_temporaries_the_optimizer_s_peak_is_what_is_live_after_the_passes() -> None:
+    """The fused step allocates nothing: parameters, gradients and two moments in bf16 are what it has."""
+    config = parsed(LLAMA_7B)
+    step = step_memory(config.spec, predicted(config), TrainingSetup(seq_len=8, is_accumulating=True))
+    assert step.optimizer_peak_bytes == step.base.total_bytes >= 4 * 2 * 6_738_415_616

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analytic.commands import plan as plan_cli
+from analytic.commands.plan import VERB as PLAN
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
@@ -162,11 +162,11 @@ def test_a_backward_plan_says_what_was_measured(tmp_path: Path, capsys: pytest.C
     readings = [*(explained(of) for of in grid()), reading(10**12, setup=own)]
     written(tmp_path / "c.json", calibration(readings))
     path = backward_file(tmp_path / "plan.json", MODEL, {"calibration": "c.json"})
-    assert plan_cli.plan(["--setup", str(path)]) == 0
+    assert PLAN.main(["--setup", str(path), "-v"]) == 0
     text = capsys.readouterr().out
     assert "931.32 GiB measured (NVIDIA H200, 2026-01-02, model layer 4" in text
     assert "no number of these GPUs could run it at micro-batch 1" in text
-    assert plan_cli.plan(["--setup", str(path), "--json"]) == 0
+    assert PLAN.main(["--setup", str(path), "--json"]) == 0
     (layer,) = json.loads(capsys.readouterr().out)["fit"]["measured"]
     assert layer["measured_bytes"] == 10**12
     assert layer["source"].startswith("measured (NVIDIA H200, 2026-01-02, ")
@@ -177,14 +177,14 @@ def test_a_forward_plan_says_what_was_measured(tmp_path: Path, capsys: pytest.Ca
     readings = [explained(of) for of in grid()]
     arguments = ["--budget", "20000", "--gpu", "h200", "--micro-batch", "2", "--json", "--calibration"]
     first = written(tmp_path / "first.json", calibration(readings))
-    assert plan_cli.plan([*arguments, str(first)]) == 0
+    assert PLAN.main([*arguments, str(first)]) == 0
     plain = json.loads(capsys.readouterr().out)
     assert plain["fit"]["measured"] == []
     assert plain["fit"]["micro_batch"] == 2
     designed = parsed(plain["architecture"])
     own = reading(10**12, designed, planned_setup(designed.spec, 4096, 2, "bf16"))
     second = written(tmp_path / "second.json", calibration([*readings, own]))
-    assert plan_cli.plan([*arguments, str(second)]) == 0
+    assert PLAN.main([*arguments, str(second)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["architecture"] == plain["architecture"]  # the added case takes what the fit says already
     assert [layer["measured_bytes"] for layer in found["fit"]["measured"]] == [10**12]

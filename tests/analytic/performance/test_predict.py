@@ -16,7 +16,8 @@ from analytic.performance.mfu import Measured, Predicted
 from analytic.performance.predict import Calibrated, Shape
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
-from analytic.report.backward import backward_text
+from analytic.report.backward import backward_document
+from analytic.report.text import document_text
 from tests.calibration_cases import backward_file, calibration, case, explained, grid, llama, written
 from tests.configurations import parsed
 from tests.memory_cases import SMALL_DEEPSEEK_V3
@@ -124,7 +125,7 @@ def test_a_backward_file_may_name_a_calibration(tmp_path: Path) -> None:
     made = plan_backward(setup, ())
     # a step of 4,096 tokens takes a second, and a day has 86,400
     assert made.tokens == pytest.approx(4096 * 86_400, rel=1e-9)
-    assert "measured (NVIDIA H200, 2026-01-02, 1 GPU" in backward_text(made)
+    assert "measured (NVIDIA H200, 2026-01-02, 1 GPU" in document_text(backward_document(made), is_verbose=False)
 
 
 def test_a_device_that_the_table_lacks_is_known_by_its_name(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from analytic.model.checkpointing import last_projection_flops
 from analytic.model.flops import (
     AttentionConvention,
     forward_flops,
-    last_projection_flops,
     layer_flops,
     mtp_flops,
     training_flops,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +94,15 @@ def test_what_the_optimizer_moves() -> None:
     assert optimizer_bytes(case(config, "step", replace(setup, optimizer="none"))) == 0
 
 
+def test_work_is_of_what_ran_and_not_of_what_a_prediction_assumes() -> None:
+    """The file does not state the latter: a case is worth the same before it is written and after it is read."""
+    config = llama(256)
+    for part in ("forward", "forward_backward", "step"):
+        setup = TrainingSetup(seq_len=9, checkpointing="full")
+        assumed = replace(setup, rounding_bytes=512, counts_kernel_bytes=True)
+        assert work(case(config, part, setup)) == work(case(config, part, assumed))
+
+
 @pytest.mark.parametrize(
     ("hidden_size", "setup", "said"),
     [
@@ -165,3 +176,17 @@ def test_no_other_non_negative_coefficients_are_better(rows: list[tuple[float, .
         for step in (1e-3, -1e-3):
             other = [max(0.0, value + step * (i == j)) for j, value in enumerate(best)]
             assert loss(other) >= loss(best) - 1e-9
+
+
+@given(st.lists(st.tuples(POSITIVE, POSITIVE, POSITIVE), min_size=3, max_size=8))
+def test_the_minimum_is_the_best_plain_solution_over_some_of_the_columns(rows: list[tuple[float, ...]]) -> None:
+    """By trying every choice of columns, of the scales of FLOPs, bytes and passes."""
+    scales = (1e12, 1e9, 1.0)
+    a = np.array(rows) * scales
+    found = non_negative_least_squares(a.tolist())
+    least = float(len(rows))
+    for columns in (c for count in (1, 2, 3) for c in combinations(range(3), count)):
+        x, *_ = np.linalg.lstsq(np.array(rows)[:, columns], np.ones(len(rows)), rcond=None)
+        if min(x) >= 0:
+            least = min(least, float(((np.array(rows)[:, columns] @ x - 1) ** 2).sum()))
+    assert float(((a @ np.array(found) - 1) ** 2).sum()) == pytest.approx(least, rel=1e-9, abs=1e-12)

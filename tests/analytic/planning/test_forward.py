@@ -17,6 +17,7 @@ from analytic.exercise.budget import (
     get_optimal_N_D_from_cost,
     training_budget_text,
 )
+from analytic.hardware.prices import Price, given_price
 from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import configs_dir
@@ -24,9 +25,10 @@ from analytic.performance.mfu import Assumed, Measured, Mfu, Published, without_
 from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
 from analytic.planning.backward_file import load_setup
-from analytic.planning.budget import DataLimit, compute_from_hours, tokens_from_compute
-from analytic.planning.forward import Plan, Request, make_plan
-from analytic.planning.market import Market, compare, compute_from_usd
+from analytic.planning.budget import DataLimit, Dollars, MachineTime, compute_from_hours, tokens_from_compute
+from analytic.planning.forward import Plan, make_plan
+from analytic.planning.market import Market, compare, compute_of, single
+from analytic.planning.request import Request
 from analytic.scaling.law_file import load_law, load_laws
 from analytic.units import exact
 
@@ -42,7 +44,7 @@ def market(*, price: float = 4.0, mfu: Mfu | None = None) -> Market:
 
 def plan_of(budget: float, *, law: str = "besiroglu", data: DataLimit | None = None, **more: object) -> Plan:
     request = Request(
-        budget_usd=budget,
+        budget=Dollars(budget),
         market=market(),
         law=LAWS[law],
         family=DENSE,
@@ -99,10 +101,10 @@ def test_more_budget_is_never_worse(budget: float, more: float, law: str) -> Non
 @given(budget=budgets, law=law_names)
 def test_the_design_is_near_the_optimum_in_size_and_loss(budget: float, law: str) -> None:
     plan = plan_of(budget, law=law)
-    assert plan.within_tolerance
-    assert plan.outcome.candidate.params == pytest.approx(plan.optimum.params, rel=0.01)
     best = plan.sensitivity.best_of_family
-    assert best.loss <= plan.outcome.loss <= best.loss + 0.005
+    assert plan.within_tolerance or plan.outcome == best
+    # the tolerance of N costs no more than 0.1% of the compute does, at an elasticity of the loss below 1/3
+    assert best.loss <= plan.outcome.loss <= best.loss * 1.0004
 
 
 @settings(deadline=None, max_examples=25)
@@ -119,13 +121,14 @@ def test_tokens_never_exceed_the_data(budget: float, law: str, dataset: int, epo
     # Spent to half a token's worth, unless the data ran out.
     unspent = plan.compute_flops - plan.used_flops
     assert plan.dataset_limited == (2 * unspent > plan.outcome.candidate.flops_per_token)
+    assert plan.schedule.usd is not None
     assert plan.schedule.usd <= exact(budget) * (1 + Fraction(1, 10**6))
 
 
 @settings(deadline=None)
 @given(budget=budgets, price=st.integers(1, 10**4).map(lambda cents: cents / 100))
 def test_a_price_that_doubles_halves_the_compute(budget: float, price: float) -> None:
-    once, twice = (compute_from_usd(budget, market(price=each).best) for each in (price, 2 * price))
+    once, twice = (compute_of(Dollars(budget), market(price=each).best) for each in (price, 2 * price))
     assert once == 2 * twice
 
 
@@ -135,7 +138,7 @@ def test_forward_then_backward_is_the_same_training(
     gpus: int, hours: int, price: int, law: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     request = Request(
-        budget_usd=gpus * hours * price, market=market(price=price), law=LAWS[law], family=DENSE, num_gpus=gpus
+        budget=Dollars(gpus * hours * price), market=market(price=price), law=LAWS[law], family=DENSE, num_gpus=gpus
     )
     forward = make_plan(request, ())
     assert forward.schedule.days is not None
@@ -184,11 +187,12 @@ def test_days_and_gpus_fix_each_other() -> None:
 
 def test_energy_is_that_of_the_boards() -> None:
     schedule = plan_of(4e6).schedule  # 1e6 GPU-hours at 400 W
+    assert schedule.energy_kwh is not None
     assert float(schedule.energy_kwh) == pytest.approx(400_000, rel=1e-9)
 
 
 def test_moe_is_counted_by_its_active_parameters() -> None:
-    request = Request(budget_usd=5e6, market=market(), law=LAWS["besiroglu"], family=replace(DENSE, kind="moe"))
+    request = Request(budget=Dollars(5e6), market=market(), law=LAWS["besiroglu"], family=replace(DENSE, kind="moe"))
     plan = make_plan(request, ())
     assert plan.outcome.candidate.params == plan.params.active < plan.params.total
     assert plan.six_nd_flops == 6 * plan.params.active * plan.outcome.tokens
@@ -196,7 +200,7 @@ def test_moe_is_counted_by_its_active_parameters() -> None:
 
 def test_a_law_of_non_embedding_parameters_sees_those() -> None:
     law = replace(LAWS["besiroglu"], name="other", n_means="non_embedding")
-    plan = make_plan(Request(budget_usd=1e5, market=market(), law=law, family=DENSE), [*LAWS.values(), law])
+    plan = make_plan(Request(budget=Dollars(1e5), market=market(), law=law, family=DENSE), [*LAWS.values(), law])
     assert plan.outcome.candidate.params == plan.params.non_embedding
     assert plan.optimum == plan.sensitivity.laws[-1][1]
 
@@ -253,4 +257,115 @@ def test_a_figure_is_the_one_that_was_typed() -> None:
 
 def test_a_budget_for_less_than_a_token_is_refused() -> None:
     with pytest.raises(PlannerError, match="does not pay"):
-        make_plan(Request(budget_usd=1e-12, market=market(), law=LAWS["besiroglu"], family=DENSE), ())
+        make_plan(Request(budget=Dollars(1e-12), market=market(), law=LAWS["besiroglu"], family=DENSE), ())
+
+
+def machine_of(num_gpus: int, hours: float, price: Price | None = None) -> Plan:
+    gpu = HARDWARE.find("h100")
+    request = Request(
+        budget=MachineTime(num_gpus, hours),
+        market=single(gpu, "bf16", Assumed(value=0.4, by="test"), price),
+        law=LAWS["besiroglu"],
+        family=DENSE,
+    )
+    return make_plan(request, LAWS.values())
+
+
+def test_a_machine_to_a_model() -> None:
+    """64 H100 of 989 TFLOP/s at 40% for 504 hours."""
+    plan = machine_of(64, 504)
+    assert plan.compute_flops == 64 * 989 * 10**12 * Fraction(2, 5) * 504 * 3600
+    assert abs(plan.used_flops - plan.compute_flops) <= plan.outcome.candidate.flops_per_token
+    assert (plan.schedule.num_gpus, plan.schedule.usd, plan.unspent_usd) == (64, None, None)
+    assert float(plan.schedule.days or 0) == pytest.approx(21, rel=1e-9)
+    assert float(plan.schedule.energy_kwh or 0) == pytest.approx(64 * 504 * 0.7, rel=1e-9)
+    assert plan.sensitivity.higher_price is None
+
+
+def test_a_machine_is_worth_its_hours_at_the_price() -> None:
+    """64 x 504 GPU-hours at 2.50 USD are 80,640 USD, and plan the same model."""
+    price = given_price(2.5)
+    by_hours = machine_of(64, 504, price)
+    market = single(HARDWARE.find("h100"), "bf16", Assumed(value=0.4, by="test"), price)
+    request = Request(budget=Dollars(80_640), market=market, law=LAWS["besiroglu"], family=DENSE, num_gpus=64)
+    by_usd = make_plan(request, LAWS.values())
+    assert by_hours.outcome == by_usd.outcome
+    assert by_hours.schedule == by_usd.schedule
+
+
+@pytest.mark.parametrize(("num_gpus", "hours"), [(0, 1), (10**10, 1), (1, 0), (1, float("nan")), (1, 1e8)])
+def test_an_impossible_machine_is_refused(num_gpus: int, hours: float) -> None:
+    with pytest.raises(PlannerError, match="expected"):
+        MachineTime(num_gpus, hours)
+
+
+@pytest.mark.parametrize(("num_gpus", "days"), [(8, None), (None, 3.0)])
+def test_a_machine_has_its_gpus_and_its_days(num_gpus: int | None, days: float | None) -> None:
+    request = machine_of(8, 1).request
+    with pytest.raises(PlannerError, match="a machine has its GPUs"):
+        replace(request, num_gpus=num_gpus, days=days)
+
+
+def test_hours_too_few_for_a_token_are_refused() -> None:
+    with pytest.raises(PlannerError, match="the hours are too few"):
+        machine_of(1, 1e-12)
+
+
+def test_a_loss_above_guessing_is_refused() -> None:
+    """A millionth of an hour: ln 32,000 = 10.37 nats is what guessing costs."""
+    with pytest.raises(PlannerError, match=r"guessing among 32000 tokens gives 10\.37: expected a larger budget"):
+        machine_of(1, 1e-6)
+
+
+def test_money_that_the_data_do_not_need_is_left() -> None:
+    plan = plan_of(1e6, data=DataLimit(dataset_tokens=10**9, max_epochs=4))
+    assert plan.dataset_limited
+    assert plan.schedule.usd is not None
+    assert plan.unspent_usd is not None
+    assert plan.schedule.usd + plan.unspent_usd == 10**6
+    assert plan.unspent_usd > 999_000
+    assert plan.rest_of_budget is not None
+    assert plan.rest_of_budget.loss < plan.outcome.loss
+    assert any("the data end first" in warning for warning in plan.warnings)
+    assert not any("below 5" in warning for warning in plan.warnings)
+    assert plan_of(1e6).rest_of_budget is None
+    assert plan_of(1e6).unspent_usd == 0
+
+
+def test_a_gpu_that_cannot_run_the_plan_is_passed_over() -> None:
+    """T4s at a hundredth of a cent buy a model that eight of them do not hold."""
+    prices = {"t4": 1e-4, "h100-sxm": 3.0}
+    offered = compare(HARDWARE, mfu=Assumed(value=0.4, by="test"), mfu_by_gpu={}, price_by_gpu=prices, dtype="fp16")
+    request = Request(budget=Dollars(1000), market=offered, law=LAWS["besiroglu"], family=DENSE, num_gpus=8)
+    assert offered.best.gpu.key == "t4"
+    plan = make_plan(request, ())
+    assert plan.option.gpu.key == "h100-sxm"
+    (skipped,) = plan.skipped
+    assert (skipped.option.gpu.key, skipped.reason) == ("t4", "it does not fit 8 of these GPUs")
+    none_can = make_plan(replace(request, num_gpus=1, budget=Dollars(1e7)), ())
+    assert none_can.option.gpu.key == "t4"
+    assert [each.option.gpu.key for each in none_can.skipped] == ["h100-sxm"]
+    assert "it cannot run: it does not fit 1 of these GPUs" in none_can.warnings
+
+
+def test_a_step_of_more_tokens_than_the_run_cannot_run() -> None:
+    """In a tenth of a second 1,000 USD take more GPUs than the run has sequences."""
+    plan = plan_of(1000, days=1e-6)
+    assert plan.schedule.num_gpus is not None
+    assert plan.schedule.num_gpus * 4096 > plan.outcome.tokens
+    assert any(warning.startswith("it cannot run: one step of") for warning in plan.warnings)
+
+
+def test_the_range_of_a_law_is_judged_by_the_flops_used() -> None:
+    """C is 5.6e20 FLOP for 5,000 USD; 1e8 tokens use some 1e17 of it."""
+    law = replace(LAWS["besiroglu"], fitted={"flops": (1e15, 1e19)})
+    request = Request(
+        budget=Dollars(5000),
+        market=market(),
+        law=law,
+        family=DENSE,
+        data=DataLimit(dataset_tokens=10**8, max_epochs=1),
+    )
+    plan = make_plan(request, ())
+    assert plan.used_flops < 1e19 < plan.compute_flops
+    assert plan.extrapolations == ()

@@ -13,7 +13,7 @@ from analytic.io.files import configs_dir
 from analytic.memory.capacity import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.model.params import parameter_counts
-from analytic.planning.placement import MICRO_BATCHES, Placement, place
+from analytic.planning.placement import MICRO_BATCHES, Need, Placement, place
 
 MODELS = [
     configs_dir() / "llama_7b_config.json",
@@ -23,7 +23,12 @@ MODELS = [
 
 
 def placed(
-    config: ModelConfig, memory_gb: float, num_gpus: int | None = None, micro_batch: int = 1, seq_len: int = 2048
+    config: ModelConfig,
+    memory_gb: float,
+    num_gpus: int | None = None,
+    micro_batch: int = 1,
+    seq_len: int = 2048,
+    most_sequences: int | None = None,
 ) -> Placement:
     placement = place(
         config,
@@ -32,6 +37,7 @@ def placed(
         memory_bytes=round(memory_gb * 10**9),
         num_gpus=num_gpus,
         micro_batch=micro_batch,
+        most_sequences=most_sequences,
     )
     assert isinstance(placement, Placement)
     return placement
@@ -88,3 +94,44 @@ def test_what_has_no_schedule_is_not_predicted(dtype: str) -> None:
         load(configs_dir() / "models" / "gpt2.json"), seq_len=16, dtype="bf16", memory_bytes=10**11, num_gpus=8
     )
     assert isinstance(gpt2, NotPredicted)
+
+
+def test_one_gpu_gathers_nothing_and_the_optimizer_s_step_counts() -> None:
+    passes = Need(state=100, activations=10, gathered=5, optimizer_peak=0)
+    assert [passes.on_each(1), passes.on_each(2), passes.on_each(3)] == [100 + 10, 50 + 10 + 5, 34 + 10 + 5]
+    assert passes.least_gpus(110) == 1
+    assert passes.least_gpus(109) == 2
+    step = Need(state=100, activations=10, gathered=5, optimizer_peak=140)
+    assert [step.on_each(1), step.on_each(2)] == [140, 140 // 2]
+
+
+def test_the_reserve_is_two_billion_bytes_of_those_there_are() -> None:
+    """One byte less than the need and the reserve together, and it does not fit."""
+    config, reserve = load(MODELS[0]), 2 * 10**9
+    need = placed(config, 400, num_gpus=8).need.on_each(8)
+
+    def fits(memory_bytes: int) -> bool:
+        found = place(config, seq_len=2048, dtype="bf16", memory_bytes=memory_bytes, num_gpus=8)
+        assert isinstance(found, Placement)
+        return found.fits
+
+    assert (fits(need + reserve), fits(need + reserve - 1)) == (True, False)
+
+
+def test_gpus_without_a_micro_batch_do_not_fit() -> None:
+    """Sixteen sequences feed 8 GPUs with 2 each, and no 9 GPUs."""
+    config = load(MODELS[0])
+    eight = placed(config, 80, num_gpus=8, micro_batch=2, most_sequences=16)
+    nine = placed(config, 80, num_gpus=9, micro_batch=2, most_sequences=16)
+    assert (eight.fits, eight.has_idle_gpus, eight.most_micro_batch) == (True, False, 2)
+    assert (nine.fits, nine.has_idle_gpus, nine.most_micro_batch) == (False, True, 1)
+    assert placed(config, 80, num_gpus=9, micro_batch=2).fits
+
+
+def test_no_number_of_gpus_fits_where_the_least_is_more_than_there_are_sequences() -> None:
+    config = load(MODELS[0])
+    least = placed(config, 20).least_gpus
+    assert least is not None
+    assert placed(config, 20, most_sequences=least).least_gpus == least
+    none = placed(config, 20, most_sequences=least - 1)
+    assert (none.least_gpus, none.num_gpus, none.fits, none.most_micro_batch) == (None, least, False, 0)

@@ -1,8 +1,9 @@
-"""What `verify` measures on a device, on the CPU: memory beside its prediction, and seconds into a calibration."""
+"""What `prove` measures on a device, on the CPU: memory beside its prediction, and seconds into a calibration."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from analytic.hardware.table import load_hardware
 from analytic.performance.calibration_file import load_calibration
-from empirical.commands import prove as cli
+from empirical.commands import prove
 from empirical.measure import calibrate, throughput
 from empirical.measure import memory as memory_measured
 from empirical.measure.cases import default_cases
@@ -25,11 +26,7 @@ from tests.configurations import parsed
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "BLOCKS", 2)
-    monkeypatch.setattr(throughput, "MOST_RUNS", 2)
-    monkeypatch.setattr(throughput, "MOST_WARM_UPS", 3)
+pytestmark = pytest.mark.usefixtures("briefly")
 
 
 @pytest.fixture
@@ -43,11 +40,11 @@ def _arguments(config: Path, out: Path, *more: str) -> list[str]:
     return [str(config), "--seq-len", "8", "--device", "cpu", "--calibration-out", str(out), *more]
 
 
-def test_verify_measures_memory_and_writes_the_calibration(
+def test_prove_measures_memory_and_writes_the_calibration(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made.json"
-    assert cli.verify(_arguments(config, out, "--json")) == 0
+    assert prove.VERB.main(_arguments(config, out, "--json")) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["calibration"] == json.loads(out.read_text())
     assert len(load_calibration(out).readings) == 5
@@ -68,22 +65,24 @@ def test_verify_measures_memory_and_writes_the_calibration(
 
 
 def test_the_text_has_memory_and_seconds_of_the_file_that_is_gone_on_with(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config: Path,
+    tiny_calibration: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = tmp_path / "made.json"
-    assert cli.verify(_arguments(config, out)) == 0
+    out = Path(shutil.copy(tiny_calibration, tmp_path / "made.json"))
+    monkeypatch.setattr(calibrate, "measure", lambda *_: pytest.fail("it is timed already"))
+    assert prove.VERB.main(_arguments(config, out)) == 0
     text = capsys.readouterr().out
     assert "measured on cpu" in text
     assert "unexplained" in text
     assert "layer 0 forward+backward, 1 x 8, bf16" in text
-    before = out.read_text()
-    monkeypatch.setattr(calibrate, "measure", lambda *_: pytest.fail("it is timed already"))
-    assert cli.verify(_arguments(config, out)) == 0
-    assert out.read_text() == before
+    assert out.read_text() == tiny_calibration.read_text()
 
 
 def test_without_a_config_a_set_that_suits_the_machine_is_timed() -> None:
-    cases = cli._cases((), CPU, 10**12)
+    cases = prove._cases((), CPU, 10**12)
     assert cases == list(default_cases(CPU, 10**12))
 
 
@@ -100,13 +99,13 @@ def test_an_interrupted_run_tells_and_keeps_what_it_has(
 
     monkeypatch.setattr(calibrate, "measure", once)
     out = tmp_path / "made.json"
-    assert cli.verify(_arguments(config, out, "--json")) == 130
+    assert prove.VERB.main(_arguments(config, out, "--json")) == 130
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert len(facts["calibration"]["readings"]) == 1
     assert facts["calibration"] == json.loads(out.read_text())
     assert facts["passed"] > 0
-    assert printed.err.endswith("trainmeter-verify: interrupted\n")
+    assert printed.err.endswith("foretrain prove: interrupted\n")
 
 
 def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
@@ -116,7 +115,7 @@ def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(memory_measured, "measure_step", interrupted)
-    assert cli.verify(_arguments(config, tmp_path / "made.json", "--json")) == 130
+    assert prove.VERB.main(_arguments(config, tmp_path / "made.json", "--json")) == 130
     rows = json.loads(capsys.readouterr().out)["memory"]
     assert [row["quantity"] for row in rows] == ["forward_transient", "backward_peak"] * 2
 
@@ -124,7 +123,7 @@ def test_an_interrupt_among_the_peaks_of_a_model_leaves_those_before_it(
 def test_what_could_not_be_written_is_refused_before_it_begins(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "verify_all", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr(prove, "check_models", lambda *_: pytest.fail("it has begun"))
     whole = written(tmp_path / "whole.json", replace(calibration([]), machine=this_machine(CPU))).read_text()
     truncated = tmp_path / "truncated.json"
     truncated.write_text(whole[:-20])
@@ -134,7 +133,7 @@ def test_what_could_not_be_written_is_refused_before_it_begins(
         (written(tmp_path / "other.json", calibration([])), "measured on NVIDIA H200, this is cpu"),
         (tmp_path, "a directory"),
     ):
-        assert cli.verify(_arguments(config, out)) == 2
+        assert prove.VERB.main(_arguments(config, out)) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
@@ -146,10 +145,21 @@ def test_a_layer_that_cannot_run_is_an_answer_and_the_next_measurement_goes_on(m
 
     monkeypatch.setattr(memory_measured, "measure_layer", refuse)
     rows = list(memory_measured.measured_memory(parsed(LLAMA), 16, CPU))
-    refused = [row for row in rows if row.quantity == "cannot run: Expected inputs of BF16 type"]
-    assert len(refused) == 2  # one for each precision
-    assert len(rows) == 2 + 2 * 3  # beside them our layer twice and the whole step
-    assert "cannot run: Expected inputs" in verify_text(Findings(memory={"m": rows}), load_hardware(), {})
+    refused = [row for row in rows if row.error]
+    assert [(row.setup.precision, row.subject, row.measured_bytes, row.unexplained_bytes) for row in refused] == [
+        ("fp16", "layer 0-2", None, None),
+        ("bf16", "layer 0-2", None, None),
+    ]
+    assert {row.error for row in refused} == {"cannot run: Expected inputs of BF16 type"}
+    assert len(rows) == 2 + 2 * 3  # also our layer twice and the whole step
+    found = Findings(memory={"m": rows})
+    facts = found.as_json()["memory"]
+    assert [row["measured_bytes"] for row in facts if row["error"]] == [None, None]
+    text = verify_text(found, load_hardware(), {})
+    (line,) = (line for line in text.splitlines() if "bf16: cannot run: Expected inputs" in line)
+    assert line.startswith("  transformers 5.23 LlamaForCausalLM, layer 0-2, bf16: ")
+    row = next(line for line in text.splitlines() if "layer 0-2, peak " in line)
+    assert row.split()[-6:] == ["-"] * 6  # no figure at all, least of all a zero
 
 
 def test_what_torch_holds_of_earlier_measurements_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,4 +174,4 @@ def test_a_llama_7b_layer_s_memory_on_cuda() -> None:
     from tests.configurations import shipped
 
     rows = list(memory_measured.measured_memory(shipped("llama_7b"), 2048, torch.device("cuda")))
-    assert all(row.measured_bytes > 0 for row in rows)
+    assert all(row.measured_bytes is not None and row.measured_bytes > 0 for row in rows)

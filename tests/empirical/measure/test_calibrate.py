@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import signal
 import subprocess
 import sys
@@ -16,17 +18,34 @@ import torch
 from analytic.errors import FileError, UsageError
 from analytic.io.files import configs_dir
 from analytic.model.training import TrainingSetup
-from analytic.performance.calibration_file import load_calibration
-from empirical.commands import calibrate as calibrate_cli
+from analytic.performance.calibration_file import case_to_json, load_calibration
+from empirical.commands.calibrate import VERB as CALIBRATE
 from empirical.measure import calibrate, machine, throughput
 from empirical.measure.calibrate import begin
 from empirical.measure.cases import cut, default_cases, layer_cases, setup_for, step_cases
 from empirical.measure.machine import conditions, this_machine, warnings_of
-from tests.calibration_cases import LLAMA, MIXTRAL, calibration, written
+from tests.calibration_cases import FP32, LLAMA, MIXTRAL, calibration, written
+from tests.calibration_cases import case as case_of
 from tests.configurations import parsed, shipped
 
 CPU = torch.device("cpu")
-SCRIPT = configs_dir().parent / "scripts" / "calibrate.py"
+pytestmark = pytest.mark.usefixtures("briefly")
+# the command in a process of its own, timing as briefly, its third case without end
+PROGRAM = """
+import pytest, sys, time
+from empirical.commands.calibrate import VERB
+from empirical.measure import calibrate as measuring
+from tests.empirical.conftest import time_briefly
+
+def measure(*arguments, real=measuring.measure, left=[2, 1]):
+    left.pop() if left else time.sleep(600)
+    return real(*arguments)
+
+with pytest.MonkeyPatch.context() as patches:
+    time_briefly(patches)
+    patches.setattr(measuring, "measure", measure)
+    VERB.main(sys.argv[1:])
+"""
 
 
 @pytest.fixture
@@ -38,22 +57,24 @@ def config(tmp_path: Path) -> Path:
 
 def _arguments(config: Path, out: Path) -> list[str]:
     shape = ["--seq-len", "8", "--precision", "fp32", "bf16"]
-    return ["--out", str(out), "--config", str(config), *shape, "--device", "cpu"]
+    return [str(config), "--out", str(out), *shape, "--device", "cpu"]
 
 
 def test_a_killed_run_is_gone_on_with(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "calibration.json"
     arguments = _arguments(config, out)
-    running = subprocess.Popen([sys.executable, str(SCRIPT), *arguments], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    root = configs_dir().parent
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
     assert running.stderr is not None
     for _ in range(2):  # two cases are done, a third is under way
         assert running.stderr.readline()
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
-    running.stderr.close()
+    running.communicate()
     before = load_calibration(out)
-    assert 2 <= len(before.readings) < 10
-    assert calibrate_cli.calibrate([*arguments, "--resume"]) == 0
+    assert len(before.readings) == 2
+    assert CALIBRATE.main([*arguments, "--resume"]) == 0
     after = load_calibration(out)
     assert after.readings[: len(before.readings)] == before.readings
     assert after.ceilings[: len(before.ceilings)] == before.ceilings
@@ -67,14 +88,13 @@ def test_the_bad_are_refused(config: Path, tmp_path: Path, capsys: pytest.Captur
     for arguments, said in (
         (_arguments(config, there), "already there"),
         ([*_arguments(config, there), "--resume"], "measured on NVIDIA H200, this is cpu"),
-        ([*_arguments(config, tmp_path / "none.json"), "--resume"], "No such file"),
         (_arguments(tmp_path / "none.json", tmp_path / "new.json"), "No such file"),
-        (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with --config"),
-        (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with --config"),
+        (["--out", str(tmp_path / "new.json"), "--seq-len", "8"], "only with MODEL"),
+        (["--out", str(tmp_path / "new.json"), "--attention-kernel", "eager"], "only with MODEL"),
         (["--out", str(tmp_path / "new.json"), "--device", "tpu"], "expected cuda or cpu"),
         (_arguments(config, tmp_path / "nowhere" / "new.json"), "cannot be written"),
     ):
-        assert calibrate_cli.calibrate(arguments) == 2
+        assert CALIBRATE.main(arguments) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
@@ -89,11 +109,26 @@ def test_a_ceiling_that_does_not_run_is_told_and_the_cases_go_on(
     monkeypatch.setattr(calibrate, "matmul_ceiling", full)
     monkeypatch.setattr(throughput, "build", full)
     out = tmp_path / "c.json"
-    assert calibrate_cli.calibrate(_arguments(config, out)) == 0
+    assert CALIBRATE.main(_arguments(config, out)) == 0
     assert {ceiling.kind for ceiling in load_calibration(out).ceilings} == {"copy"}
     assert len(load_calibration(out).readings) == 10
     error = capsys.readouterr().err
     assert error.count("a ceiling of the device: does not fit: CUDA out of memory.\n") == 4  # 2 sizes, 2 precisions
+
+
+def test_to_resume_what_was_never_written_is_to_begin(tmp_path: Path) -> None:
+    begun = begin(tmp_path / "c.json", this_machine(CPU), is_resumed=True)
+    assert (begun.name, begun.readings, begun.ceilings) == ("c.json", (), ())
+
+
+def test_a_number_that_json_has_not_is_refused_before_it_is_timed(tmp_path: Path) -> None:
+    """A key that nobody reads may be infinite in a published file, but not in ours."""
+    config = parsed(LLAMA | {"unread": math.inf})
+    out, begun = tmp_path / "c.json", calibration([])
+    said = f"{config.path}: architecture.unread = inf: expected a finite number"
+    with pytest.raises(FileError, match=re.escape(said)):
+        next(calibrate.calibrate(out, begun, [case_of(config, setup=FP32)], CPU))
+    assert not out.exists()
 
 
 def test_other_versions_are_not_gone_on_with(tmp_path: Path) -> None:
@@ -126,7 +161,7 @@ def test_a_cut_keeps_what_is_said_of_the_layers_that_stay() -> None:
 def test_experts_are_timed_by_either_routing() -> None:
     cases = list(layer_cases(parsed(MIXTRAL), TrainingSetup(seq_len=8)))
     assert [case.routing for case in cases] == ["balanced", "router"] * 4
-    assert len({json.dumps(case.as_json()) for case in cases}) == len(cases)
+    assert len({json.dumps(case_to_json(case)) for case in cases}) == len(cases)
 
 
 def test_the_default_set_covers_what_it_should() -> None:
@@ -180,10 +215,9 @@ def test_json_is_the_file(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(throughput, "build", full)
-    monkeypatch.setattr(throughput, "BLOCKS", 1)
     out = tmp_path / "c.json"
-    assert calibrate_cli.calibrate([*_arguments(config, out), "--json"]) == 0
+    assert CALIBRATE.main([*_arguments(config, out), "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads(out.read_text())
     assert printed.err.count("does not fit") == 10  # it goes on with the next case
-    assert TrainingSetup(**json.loads(out.read_text())["readings"][0]["case"]["setup"]).seq_len == 8
+    assert json.loads(out.read_text())["readings"][0]["case"]["setup"]["seq_len"] == 8

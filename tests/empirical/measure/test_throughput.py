@@ -34,12 +34,7 @@ GPT2 = parsed(
 )
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As few runs as say anything: what is tested is not how long they take."""
-    monkeypatch.setattr(throughput, "BLOCKS", 3)
-    monkeypatch.setattr(throughput, "MOST_RUNS", 2)
-    monkeypatch.setattr(throughput, "MOST_WARM_UPS", 3)
+pytestmark = pytest.mark.usefixtures("briefly")
 
 
 @pytest.mark.parametrize("setup", [FP32, BF16], ids=["fp32", "bf16"])
@@ -57,7 +52,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kind_of_case_is_timed(config: ModelConfig, part: str, options: Any, setup: Any) -> None:
     reading = measure(case(config, part, setup, **options), CPU)
     assert reading.error == ""
-    assert len(reading.seconds) == 3
+    assert len(reading.seconds) == 2
     assert reading.peak_bytes is not None
     assert reading.peak_bytes > 16 * 48 * setup.itemsize  # at the least its output
 
@@ -148,7 +143,7 @@ def test_the_device_is_at_work_while_its_state_is_read() -> None:
     assert throughput._while_it_runs(read, ran.set, CPU) == {"was_running": "True"}
     reading = measure(case(DENSE), CPU, lambda: {"sm_clock": "1980 MHz"})
     assert reading.conditions == {"sm_clock": "1980 MHz"}
-    assert len(reading.seconds) == 3
+    assert len(reading.seconds) == 2
 
 
 def test_a_block_follows_only_on_settled_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +156,8 @@ def test_a_block_follows_only_on_settled_runs(monkeypatch: pytest.MonkeyPatch) -
         return next(times, 1.0)
 
     monkeypatch.setattr(throughput, "seconds_of", clock)
-    assert throughput.time_blocks(lambda: None, CPU) == (1.0,) * 3
-    assert len(asked) == 6 + 3
+    assert throughput.time_blocks(lambda: None, CPU) == (1.0,) * 2
+    assert len(asked) == 6 + 2
 
 
 def test_ceilings() -> None:

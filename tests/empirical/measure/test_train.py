@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +17,14 @@ from analytic.errors import UsageError
 from analytic.hardware.table import load_hardware
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
 from analytic.scaling.law_file import load_law
-from empirical.commands import prove as cli
+from empirical.commands import prove
 from empirical.measure import machine, throughput, train
 from empirical.measure import memory as memory_measured
 from empirical.measure.throughput import build
 from empirical.models.programs import StepProgram
 from empirical.proof.findings import Findings
 from empirical.proof.report import verify_text
-from empirical.proof.workers import verify_all
+from empirical.proof.workers import Finished, check_models
 from tests.calibration_cases import BF16, FP32, LLAMA, calibration, case
 from tests.configurations import parsed
 
@@ -40,7 +41,7 @@ def program() -> StepProgram:
 
 
 def quiet(steps: int, seconds: float) -> None:
-    """Hears of blocks."""
+    """Ignores progress."""
 
 
 def interrupt(*_: object) -> None:
@@ -97,9 +98,14 @@ def test_it_trains_for_as_long_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(train, "seconds_of", seconds_of)
     monkeypatch.setattr("empirical.measure.train.time.perf_counter", lambda: now[0])
-    heard = []
-    trained = train.train(STEP, CPU, 3.0, lambda *block: heard.append(block))
-    assert heard == [(1, 0.25), (5, 1.25), (9, 2.25), (12, 3.0)]  # a first step, then blocks of a second, then the rest
+    progress = []
+    trained = train.train(STEP, CPU, 3.0, lambda *block: progress.append(block))
+    assert progress == [
+        (1, 0.25),
+        (5, 1.25),
+        (9, 2.25),
+        (12, 3.0),
+    ]  # a first step, blocks of a second, the rest
     assert (trained.steps, trained.seconds, trained.tokens) == (12, 3.0, 12 * 2 * 16)
     assert (trained.tokens_per_s, trained.step_seconds) == (12 * 32 / 3.0, 0.25)
     assert trained.peak_bytes is not None
@@ -128,10 +134,10 @@ def test_an_error_after_some_steps_leaves_what_they_took(monkeypatch: pytest.Mon
     readings = iter([100.0, 350.0])
     monkeypatch.setattr(train, "energy_joules", lambda _: next(readings))
 
-    def heard(steps: int, seconds: float) -> None:
+    def fails(steps: int, seconds: float) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    trained = train.train(STEP, CPU, 3600, heard)
+    trained = train.train(STEP, CPU, 3600, fails)
     assert (trained.steps, trained.energy_joules) == (1, 250.0)
     assert trained.error.endswith("CUDA out of memory.")
     assert not trained.was_interrupted
@@ -162,17 +168,17 @@ def test_energy_is_read_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    for name in ("BLOCKS", "MOST_RUNS", "MOST_WARM_UPS"):
-        monkeypatch.setattr(throughput, name, 2)
+def arguments(tiny_calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of a run that goes on with a calibration that has all cases."""
+    shutil.copy(tiny_calibration, tmp_path / "c.json")
     monkeypatch.setattr(memory_measured, "measured_memory", lambda *_: [])
     config = tmp_path / "tiny.json"
     config.write_text(json.dumps(LLAMA))
     return [str(config), "--seq-len", "8", "--device", "cpu", "--calibration-out", str(tmp_path / "c.json")]
 
 
-def test_verify_plans_proves_and_trains(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.verify([*arguments, "--train", "0.002", "--json"]) == 0
+def test_prove_plans_proves_and_trains(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert prove.VERB.main([*arguments, "--train", "0.002", "--json"]) == 0
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     planned, trained = facts["planned"], facts["trained"]
@@ -186,18 +192,18 @@ def test_verify_plans_proves_and_trains(arguments: list[str], capsys: pytest.Cap
     assert "trained 1 steps in" in printed.err
 
 
-def test_an_interrupted_verify_prints_what_was_trained(
+def test_an_interrupted_prove_prints_what_was_trained(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(case: Any, device: torch.device, seconds: float, heard: Any) -> train.Trained:
+    def interrupted(case: Any, device: torch.device, seconds: float, on_progress: Any) -> train.Trained:
         return real(case, device, seconds, interrupt)
 
     real = train.train
     monkeypatch.setattr(train, "train", interrupted)
-    assert cli.verify([*arguments, "--train", "60"]) == 130
+    assert prove.VERB.main([*arguments, "--train", "60"]) == 130
     printed = capsys.readouterr()
     assert "trained 1 steps on synthetic tokens, interrupted" in printed.out
-    assert printed.err.endswith("trainmeter-verify: interrupted\n")
+    assert printed.err.endswith("foretrain prove: interrupted\n")
 
 
 def test_a_plan_that_cannot_be_made_leaves_what_was_measured(
@@ -206,32 +212,32 @@ def test_a_plan_that_cannot_be_made_leaves_what_was_measured(
     def refuse(*_: object) -> None:
         raise UsageError("minutes = 1e-09: not enough for one token")
 
-    monkeypatch.setattr(cli, "machine_plan", refuse)
-    assert cli.verify([*arguments, "--train", "1", "--json"]) == 2
+    monkeypatch.setattr(prove, "machine_plan", refuse)
+    assert prove.VERB.main([*arguments, "--train", "1", "--json"]) == 2
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert len(facts["calibration"]["readings"]) == 5
     assert facts["passed"] > 0
-    assert printed.err.endswith("trainmeter-verify: minutes = 1e-09: not enough for one token\n")
+    assert printed.err.endswith("foretrain prove: minutes = 1e-09: not enough for one token\n")
 
 
 def test_an_interrupt_while_the_plan_is_proven_ends_it(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def proven(jobs: Any, *more: Any) -> Any:
-        return [] if jobs[0][0].name == "plan" else verify_all(jobs, *more)
+        return Finished([], was_interrupted=True) if jobs[0][0].name == "plan" else check_models(jobs, *more)
 
-    monkeypatch.setattr(cli, "verify_all", proven)
+    monkeypatch.setattr(prove, "check_models", proven)
     monkeypatch.setattr(train, "train", lambda *_: pytest.fail("it trains"))
-    assert cli.verify([*arguments, "--train", "60"]) == 130
+    assert prove.VERB.main([*arguments, "--train", "60"]) == 130
     assert "a plan for this machine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "x", "1e9"])
 def test_no_such_minutes(minutes: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.verify([*arguments, f"--train={minutes}"]) == 2
+    assert prove.VERB.main([*arguments, f"--train={minutes}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert cli.verify([*arguments, "--train", minutes]) == 2
+    assert prove.VERB.main([*arguments, "--train", minutes]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analytic.huggingface.weight_names import LLAMA
 from analytic.model import flops, params
 from analytic.model.breakdown import Breakdown
 from analytic.model.spec import DenseFfn, GroupedQueryAttention, LatentAttention, MoeFfn
 from empirical.models import build
 from empirical.models.layers import supported
+from empirical.models.names import by_run, term_of
 from empirical.proof import crosscheck
 from empirical.proof.check import Check
 from empirical.proof.crosscheck import verify
@@ -221,25 +223,21 @@ def test_a_wrong_formula_is_caught_and_the_term_named(
 
 def test_a_layer_unlike_its_run_cannot_hide_in_the_sum() -> None:
     """Two layers that are wrong by opposite amounts: the sum is right, and both are named."""
-    from empirical.models.names import LLAMA, by_run, term_of
-
     spec = shipped("llama-3.2-1b").spec
     paths = {f"model.layers.{i}.mlp.up_proj.weight": 100 for i in range(16)}
     paths["model.layers.3.mlp.up_proj.weight"] += 7
     paths["model.layers.9.mlp.up_proj.weight"] -= 7
     counted = by_run("params", spec, ((term_of(path, LLAMA), n) for path, n in paths.items()))
-    differences = Breakdown("params", {"layers.0-15.mlp.up_proj": 1600}).differences(counted)
+    differences = counted.differences(Breakdown("params", {"layers.0-15.mlp.up_proj": 1600}))
     assert counted.total == 1600
     assert differences["layers.3.mlp.up_proj"] == (0, 107)
     assert differences["layers.9.mlp.up_proj"] == (0, 93)
 
 
 def test_a_parameter_without_a_term_fails_by_its_path() -> None:
-    from empirical.models.names import LLAMA, by_run, term_of
-
     spec = shipped("llama-3.2-1b").spec
     counted = by_run("params", spec, [(term_of("model.layers.0.self_attn.gate", LLAMA), 32)])
-    assert "model.layers.0.self_attn.gate (no such term)" in Breakdown("params", {}).differences(counted)
+    assert "model.layers.0.self_attn.gate (no such term)" in counted.differences(Breakdown("params", {}))
 
 
 def test_a_witness_that_breaks_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:

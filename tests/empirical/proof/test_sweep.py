@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from analytic.huggingface.families import FAMILIES, Family
-from analytic.huggingface.families.parts import Described
+from analytic.huggingface.families.common import Described
 from analytic.io.keys import Keys
 from analytic.model import params
 from analytic.model.spec import Attention
-from empirical.commands.sweep import sweep as command
+from empirical.commands.prove import VERB as PROVE
 from empirical.proof import sweep
 from empirical.proof.crosscheck import verify
 from tests.configurations import parsed
@@ -56,9 +56,11 @@ SMALL = (
 
 
 def swept(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, Any]]]:
-    status = command([*arguments, "--jobs", "1", "--json"])
-    facts: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return status, facts
+    status = PROVE.main(["--sweep", *arguments, "--jobs", "1", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["schema"] == "foretrain/sweep/1"
+    outcomes: list[dict[str, Any]] = facts["outcomes"]
+    return status, outcomes
 
 
 def test_the_registry_holds_every_family() -> None:
@@ -109,12 +111,25 @@ def test_a_wrong_formula_is_wrong_with_its_terms_and_status_1(
 
 
 def test_the_table_closes_with_the_totals(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(["gpt2", "mamba", "--jobs", "1"]) == 0
+    assert PROVE.main(["--sweep", "gpt2", "mamba", "--jobs", "1"]) == 0
     out, progress = capsys.readouterr()
     assert out.splitlines()[-1] == (
         "2 configurations: 1 exact, 0 parameters only, 1 refused, 0 cannot be built, 0 wrong"
     )
     assert "1 of 2: gpt2" in progress
+
+
+def test_an_interrupted_sweep_prints_what_was_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(model_type: str) -> list[sweep.Outcome]:
+        if model_type == "gpt2":
+            raise KeyboardInterrupt
+        return [sweep.Outcome(model_type=model_type, verdict="exact")]
+
+    monkeypatch.setattr(sweep, "default_outcomes", interrupted)
+    assert PROVE.main(["--sweep", "llama", "gpt2", "mamba", "--jobs", "1"]) == 130
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 configurations: 1 exact")
 
 
 def test_flops_that_no_witness_counts_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,5 +153,5 @@ def test_a_parser_that_overlooks_a_key_is_found_by_changing_it(monkeypatch: pyte
 
 @pytest.mark.parametrize("arguments", [["no_such_type"], ["--perturb", "mamba"], ["--jobs", "0"]])
 def test_bad_arguments_are_one_line_and_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(arguments) == 2
+    assert PROVE.main(["--sweep", *arguments]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

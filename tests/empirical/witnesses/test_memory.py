@@ -28,6 +28,7 @@ from tests.memory_cases import (
     SMALL_MIXTRAL,
     SMALL_QWEN3_MOE,
     predicted,
+    scheduled,
 )
 
 # A Python number that a tensor is multiplied by is a tensor of 8 bytes on the CPU, whatever the device: under
@@ -86,7 +87,7 @@ def test_a_full_size_layer_equals_the_cpu_allocator() -> None:
     """Llama-7B, bf16, 256 tokens; the two totals were published, the latter with output and gradient held."""
     config = shipped("llama_7b")
     setup = TrainingSetup(seq_len=256, checkpointing="full")
-    forward, backward = measure_layer(config, config.spec.runs[0], setup, CpuAllocator())
+    forward, backward = measure_layer(config, config.spec.runs[0], scheduled(config, setup), CpuAllocator())
     assert forward.unexplained_bytes is not None
     assert backward.unexplained_bytes is not None
     assert abs(forward.unexplained_bytes) <= CPU_SLACK_BYTES
@@ -176,6 +177,7 @@ def test_what_verify_measures_on_a_device_stands_beside_the_prediction() -> None
         (real, "training step", "peak, in backward"),
     ]
     for row in rows:
+        assert row.measured_bytes is not None
         assert row.measured_bytes > 0
         if row.implementation == real:
             assert row.unexplained_bytes is not None
@@ -187,7 +189,7 @@ def test_what_verify_measures_on_a_device_stands_beside_the_prediction() -> None
 def test_a_step_that_does_not_fit_is_not_tried() -> None:
     config = shipped("llama_7b")
     setup = TrainingSetup(seq_len=2048, checkpointing="full")
-    assert list(measure_step(config, setup, CpuAllocator())) == []
+    assert list(measure_step(config, scheduled(config, setup), CpuAllocator())) == []
 
 
 def test_nothing_is_measured_where_nothing_is_predicted() -> None:
@@ -201,7 +203,8 @@ def test_a_layer_on_cuda_is_within_one_percent(precision: Any, checkpointing: An
     config = shipped("llama_7b")
     setup = TrainingSetup(seq_len=2048, precision=precision, checkpointing=checkpointing)
     backend = CudaAllocator(torch.device("cuda"))
-    for peak in measure_layer(config, config.spec.runs[0], setup, backend):
+    for peak in measure_layer(config, config.spec.runs[0], scheduled(config, setup), backend):
+        assert peak.measured_bytes is not None
         assert peak.unexplained_bytes is not None
         assert abs(peak.unexplained_bytes) <= 0.01 * peak.measured_bytes
 

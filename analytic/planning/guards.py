@@ -1,0 +1,58 @@
+"""Guard rails: what a plan must not leave unsaid, each one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from analytic.hardware.prices import Price
+from analytic.memory.implementation import NotPredicted
+from analytic.performance.mfu import Assumed, Mfu
+from analytic.planning.assumptions import LEAST_STEPS, LEAST_TOKENS_PER_PARAM, MOST_PRICE_AGE_DAYS
+from analytic.planning.placement import Placement
+from analytic.scaling.laws import MANY_EPOCHS, OutOfRange, ScalingLaw
+
+
+def law_warnings(
+    law: ScalingLaw, params: int, tokens: int, epochs: float | None, extrapolations: tuple[OutOfRange, ...]
+) -> Iterator[str]:
+    """Where a law is used beyond what it is evidence for; `params` as the law counts them."""
+    if tokens < LEAST_TOKENS_PER_PARAM * params:
+        yield f"{tokens / params:.2f} tokens per parameter, below {LEAST_TOKENS_PER_PARAM}: outside of any scaling law"
+    for each in extrapolations:
+        fitted = f"{law.name} was fitted on {each.least:.3g} to {each.most:.3g}"
+        yield f"{each.quantity} = {each.value:.3g}: {fitted}"
+    if epochs is not None and epochs > MANY_EPOCHS:
+        yield f"{epochs:.1f} epochs: beyond {MANY_EPOCHS} runs did worse than the law of repeated data says"
+
+
+def machine_warnings(price: Price | None, mfu: Mfu, dtype: str, today: date | None) -> Iterator[str]:
+    """A price of more than a year before `today`, and an fp8 MFU that nobody measured in fp8."""
+    day = None if price is None else price.date
+    if day is not None and today is not None and today - day > timedelta(days=MOST_PRICE_AGE_DAYS):
+        yield f"the price is of {day.isoformat()}, more than a year ago: give a current one"
+    if dtype == "fp8" and isinstance(mfu, Assumed) and mfu.by == "default":
+        yield "fp8 at an MFU as measured and published in bf16: runs in fp8 reach a smaller share of their peak"
+
+
+def placement_warnings(placement: Placement | NotPredicted, tokens: int, seq_len: int) -> Iterator[str]:
+    """A machine that cannot run the plan, or whose smallest step is a large share of it."""
+    reason = cannot_run(placement, tokens, seq_len)
+    if reason is not None:
+        yield f"it cannot run: {reason}"
+    elif isinstance(placement, Placement) and placement.num_gpus is not None:
+        steps = tokens // (placement.num_gpus * placement.micro_batch * seq_len)
+        if steps < LEAST_STEPS:
+            yield f"{steps:,} optimizer steps at most on {placement.num_gpus:,} GPUs: expected {LEAST_STEPS:,} or more"
+
+
+def cannot_run(placement: Placement | NotPredicted, tokens: int, seq_len: int) -> str | None:
+    """Why a machine cannot run a plan: too little memory, or one micro-batch a GPU is more than the whole run."""
+    if isinstance(placement, NotPredicted):
+        return None
+    if placement.num_gpus is None:
+        return f"no number of these GPUs holds it at micro-batch {placement.micro_batch}"
+    if placement.has_idle_gpus:
+        step = placement.num_gpus * placement.micro_batch * seq_len
+        return f"one step of {placement.num_gpus:,} GPUs takes {step:,} tokens, more than the {tokens:,} of the run"
+    return None if placement.fits else f"it does not fit {placement.num_gpus:,} of these GPUs"

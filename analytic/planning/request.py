@@ -1,0 +1,48 @@
+"""The question that a plan answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from analytic.errors import UsageError
+from analytic.planning.architectures import Family
+from analytic.planning.budget import Budget, DataLimit, MachineTime
+from analytic.planning.market import Market
+from analytic.scaling.laws import ScalingLaw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a plan is asked for.
+
+    Attributes:
+        num_gpus, days: at most one, and neither with a machine, which fixes its GPUs.
+        assumed: the defaults that nobody chose. micro_batch: sequences that a GPU takes at a time.
+
+    Raises:
+        UsageError: figures that contradict each other.
+    """
+
+    budget: Budget
+    market: Market
+    law: ScalingLaw
+    family: Family
+    data: DataLimit = field(default_factory=DataLimit)
+    num_gpus: int | None = None
+    days: float | None = None
+    assumed: tuple[str, ...] = ()
+    micro_batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_gpus is not None and self.days is not None:
+            raise UsageError("a number of GPUs and a number of days: the budget fixes one by the other")
+        if isinstance(self.budget, MachineTime):
+            if self.num_gpus is not None or self.days is not None:
+                raise UsageError("a machine has its GPUs and its hours: expected neither a number of GPUs nor days")
+            if len(self.market.options) != 1:
+                raise UsageError("a machine has GPUs of one kind: expected one")
+
+    @property
+    def fixed_gpus(self) -> int | None:
+        """The GPUs of the machine, or as many as were asked for; None where the number is open or follows from days."""
+        return self.budget.num_gpus if isinstance(self.budget, MachineTime) else self.num_gpus

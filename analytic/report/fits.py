@@ -1,0 +1,126 @@
+"""What `fits` says: whether a model trains on these GPUs, and how large a micro-batch they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from analytic.memory.capacity import RESERVE_BYTES
+from analytic.memory.tensors import Category
+from analytic.planning.fitting import Fitting, OneGpu
+from analytic.planning.placement import Placement
+from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact
+from analytic.report.memory import setup_object, setup_text
+from analytic.report.placement import IDEAL, layout_object, placement_items, unknown_yet, verdict
+from analytic.report.units import gib_text, gpus_text
+
+
+def fits_document(found: Fitting) -> Document:
+    """One GPU by the memory schedule, several by ideal sharding."""
+    return Document(
+        verb="fits",
+        answer=_answer(found),
+        sections=(
+            Section("", list(_machine(found))),
+            Section("", list(_memory(found))),
+            Section("", list(_largest(found))),
+            Section("ideal sharding, every layer recomputed", list(placement_items(found.placement, "sharded"))),
+        ),
+    )
+
+
+def _answer(found: Fitting) -> list[Line]:
+    setup, where = found.setup, f"{found.num_gpus:,} x {found.gpu}"
+    room = f"{gib_text(found.memory_bytes)} each, {gib_text(found.reserve_bytes)} of it kept free ({_reserved(found)})"
+    lines = [Line(found.config.name, f"{_yes_or_no(found)} on {where}"), Line("memory", room)]
+    missing = found.missing
+    if isinstance(found.one, OneGpu):
+        peaks = ", ".join(f"{gib_text(p.total_bytes)} with recompute {each}" for each, p in found.one.peaks.items())
+        lines.append(Line("peak", f"{peaks}; {setup.micro_batch:,} x {setup.seq_len:,} tokens"))
+        for fit in found.one.largest:
+            longest = f"{fit.seq_len:,} tokens at micro-batch {setup.micro_batch:,}"
+            most = f"at most micro-batch {fit.micro_batch:,} at {setup.seq_len:,} tokens, or {longest}"
+            most = most if fit.seq_len else "not even one token fits"
+            lines.append(Line(f"recompute {fit.checkpointing}", most))
+        if not found.fits and isinstance(found.placement, Placement) and found.placement.least_gpus is not None:
+            lines.append(Line("instead", f"{gpus_text(found.placement.least_gpus)} by ideal sharding, unmeasured"))
+    elif isinstance(found.placement, Placement):
+        lines.append(Line("sharded", verdict(found.placement)))
+    elif missing is not None:
+        lines.append(Line("states", f"{gib_text(found.least_states)} at the least; {missing.reason}"))
+    return [*lines, Line("for", setup_text(setup).replace(f", checkpointing {setup.checkpointing}", ""))]
+
+
+def _yes_or_no(found: Fitting) -> str:
+    if found.fits is None:
+        return "not predicted whether it fits"
+    return f"{'fits' if found.fits else 'does NOT fit'} with recompute {found.chosen}"
+
+
+def _reserved(found: Fitting) -> str:
+    return "assumed" if found.reserve_bytes == RESERVE_BYTES else "given"
+
+
+def _machine(found: Fitting) -> Iterator[Item]:
+    setup = found.setup
+    yield fact("model", found.config.name)
+    yield Figure("gpu", "GPU", found.gpu, found.gpu)
+    yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
+    yield Figure("memory_bytes", "memory of one", found.memory_bytes, gib_text(found.memory_bytes))
+    yield Figure(
+        "reserve_bytes", "kept free", found.reserve_bytes, f"{gib_text(found.reserve_bytes)}, {_reserved(found)}"
+    )
+    yield Figure("", "state of training", None, str(setup.state))
+    yield fact("setup", setup_object(setup))
+    name = found.one.implementation if isinstance(found.one, OneGpu) else IDEAL
+    yield Figure("stack", "predicted for", name)
+    yield fact("layout", layout_object(found.num_gpus, setup.micro_batch, found.chosen, setup.precision))
+    yield fact("fits", found.fits)
+    yield fact("reason", None if found.missing is None else found.missing.reason)
+    yield fact("at_least_bytes", found.least_states)
+    yield from unknown_yet("mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh")
+
+
+def _memory(found: Fitting) -> Iterator[Item]:
+    if not isinstance(found.one, OneGpu):
+        yield fact("memory_per_gpu", None)
+        return
+    peak = found.one.peaks[found.chosen]
+    held = {category: peak.categories.get(category, 0) for category in Category}
+    figures = {
+        "parameters_bytes": held[Category.PARAMETERS],
+        "gradients_bytes": held[Category.GRADIENTS],
+        "optimizer_bytes": held[Category.OPTIMIZER],
+        "activations_bytes": held[Category.ACTIVATIONS] + held[Category.INPUTS],
+        "temporaries_bytes": held[Category.TEMPORARIES],
+        "peak_bytes": peak.total_bytes,
+        "allowance_bytes": found.reserve_bytes,
+        "available_bytes": found.available_bytes,
+    }
+    yield fact("memory_per_gpu.rank", 0)
+    for key, size_bytes in figures.items():
+        label = f"  {key.removesuffix('_bytes')}"
+        yield Figure(f"memory_per_gpu.{key}", label, size_bytes, f"{size_bytes:,} bytes, {gib_text(size_bytes)}")
+    yield Figure("memory_per_gpu.moment", "  moment of the peak", peak.moment)
+    yield fact("memory_per_gpu.origin", f"predicted by the schedule of {found.one.implementation}")
+
+
+def _largest(found: Fitting) -> Iterator[Item]:
+    if not isinstance(found.one, OneGpu):
+        return
+    columns = (
+        Column("checkpointing", "recompute", is_left=True),
+        Column("micro_batch", f"largest micro-batch at {found.setup.seq_len:,} tokens"),
+        Column("seq_len", f"longest sequence at micro-batch {found.setup.micro_batch:,}"),
+    )
+    yield Table(
+        "largest",
+        columns,
+        [
+            [
+                Cell(fit.checkpointing, fit.checkpointing),
+                Cell(fit.micro_batch, f"{fit.micro_batch:,}"),
+                Cell(fit.seq_len, f"{fit.seq_len:,}"),
+            ]
+            for fit in found.one.largest
+        ],
+    )

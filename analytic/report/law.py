@@ -1,0 +1,81 @@
+"""What `law show` says of a scaling law."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact
+from analytic.report.units import compact, si
+from analytic.scaling.laws import MANY_EPOCHS, OutOfRange, ScalingLaw
+from analytic.scaling.optimum import closed_form
+
+BUDGETS_FLOPS = (1e19, 1e20, 1e21, 1e22, 1e23, 1e24, 1e25)
+NO_INTERVALS = "none: the published law states no intervals"
+
+
+def law_document(law: ScalingLaw) -> Document:
+    """Coefficients, conventions, range, and the optimum of some budgets under C = 6 N D."""
+    best = closed_form(law, 1e22)
+    return Document(
+        verb="law",
+        answer=[
+            Line(law.name, f"L = {law.e:.6g} + {law.a:.6g} / N^{law.alpha:.6g} + {law.b:.6g} / D^{law.beta:.6g}"),
+            Line("from", law.citation),
+            Line("N, D", f"{law.n_means} parameters; {law.d_means}"),
+            Line("at 1e22 FLOP", f"N {compact(best.params)}, D {compact(best.tokens)}, loss {best.loss:.3f} nats"),
+            Line("intervals", NO_INTERVALS),
+        ],
+        sections=(
+            Section("", list(_coefficients(law))),
+            Section("optimum of C = 6 N D", [_optima(law)]),
+            Section("", list(law_items(law, (), None))),
+        ),
+    )
+
+
+def law_items(law: ScalingLaw, outside: Iterable[OutOfRange], epochs: float | None) -> Iterator[Item]:
+    """Where a law is from and where it holds, for every document that uses one."""
+    yield Figure("law", "scaling law", law.name, f"{law.name}: {law.citation}")
+    yield fact("law_details.citation", law.citation)
+    yield Figure("law_details.n_means", "  its N, its D", law.n_means, f"{law.n_means} parameters; {law.d_means}")
+    yield fact("law_details.d_means", law.d_means)
+    ranges = {quantity: list(bounds) for quantity, bounds in law.fitted.items()}
+    said = "" if law.fitted else "not stated: nothing says where it holds"
+    yield Figure("law_details.fitted", "" if law.fitted else "  fitted on", ranges, said)
+    beyond = list(outside)
+    yield fact(
+        "law_details.extrapolations",
+        [{"quantity": x.quantity, "value": x.value, "least": x.least, "most": x.most} for x in beyond],
+    )
+    for each in beyond:
+        text = f"{each.quantity} = {each.value:.4g}, fitted on {each.least:.4g} to {each.most:.4g}"
+        yield Figure("", "  extrapolates", None, text)
+    if epochs is not None and epochs > 1 and not law.data_constrained:
+        yield Figure(
+            "", "  repeated tokens", None, "fade as in arXiv:2305.16264 (R_D* = 15.39), which this law borrows"
+        )
+    if epochs is not None and epochs > MANY_EPOCHS:
+        yield Figure("", "  warning", None, f"beyond {MANY_EPOCHS} epochs runs did worse than that law says")
+    yield fact("law_details.intervals", None)
+
+
+def _coefficients(law: ScalingLaw) -> Iterator[Item]:
+    for key, value in (("E", law.e), ("A", law.a), ("B", law.b), ("alpha", law.alpha), ("beta", law.beta)):
+        yield Figure(f"coefficients.{key}", key, value, f"{value:.12g}")
+    yield fact("data_constrained", law.data_constrained)
+
+
+def _optima(law: ScalingLaw) -> Table:
+    columns = (Column("flops", "C"), Column("params", "N"), Column("tokens", "D"), Column("loss", "loss, nats"))
+    rows = []
+    for flops in BUDGETS_FLOPS:
+        best = closed_form(law, flops)
+        rows.append(
+            [
+                Cell(flops, si(flops)),
+                Cell(best.params, compact(best.params)),
+                Cell(best.tokens, compact(best.tokens)),
+                Cell(best.loss, f"{best.loss:.4f}"),
+            ]
+        )
+    return Table("optima", columns, rows)
