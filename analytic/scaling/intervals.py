@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analytic.scaling.fit import LEAST_SIGMA, Fit, FitOptions, fit_law, kept_runs, least_runs
+from analytic.scaling.forms import ALPHA, BETA, LOG_A, LOG_B, NAMES
 from analytic.scaling.runs import Run
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ class FittedLaw:
     def covariance(self) -> tuple[tuple[float, ...], ...]:
         """Of theta, kappa included."""
         return tuple(tuple(self.kappa**2 * value for value in row) for row in self.fit.covariance)
+
+    @property
+    def coefficient_covariance(self) -> tuple[tuple[float, ...], ...]:
+        """Of ln E, ln A, alpha, ln B, beta and ln k at N and D themselves, kappa included; 0 where one is fixed."""
+        import numpy as np
+
+        at_origin = np.eye(len(NAMES))
+        at_origin[LOG_A, ALPHA], at_origin[LOG_B, BETA] = self.fit.center
+        by_theta = at_origin @ self.fit.form.matrix()
+        rows = by_theta @ np.array(self.covariance) @ by_theta.T
+        return tuple(tuple(row) for row in rows.tolist())
 
     def predict(self, points: Sequence[tuple[float, float]]) -> tuple[Prediction, ...]:
         """The losses of (N, D) trained at C = 6 N D."""
