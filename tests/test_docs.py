@@ -13,6 +13,7 @@ from analytic.io.files import configs_dir
 from analytic.performance.calibration_file import load_calibration
 from analytic.planning.assumptions import DEFAULT_LAW
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
+from analytic.scaling import prior
 from analytic.scaling.law_file import load_law
 from empirical.proof.findings import Findings
 from empirical.proof.report import verify_text
@@ -99,6 +100,11 @@ def test_the_benchmark_shows_the_plan_that_the_committed_cpu_calibration_makes()
         plan, actual, difference = rows[name]
         expected = 100 * (_number(actual) / _number(plan) - 1)
         assert float(difference.rstrip("%")) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_page_of_laws_shows_what_leaving_families_out_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    prior.main(["--leave-one-out", "1"])
+    assert capsys.readouterr().out in blocks(ROOT / "docs" / "laws.md")
 
 
 def _number(text: str) -> float:

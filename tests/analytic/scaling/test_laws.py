@@ -248,5 +248,5 @@ def test_a_written_law_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(law_toml(law, ["ours"]))
     assert load_law(str(path)) == law
-    with pytest.raises(FileError, match="A = 10000000000000.0: expected a number"):
+    with pytest.raises(FileError, match=r"A = 1[0]{13}\.0: expected a number"):
         law_toml(replace(law, a=1e13), [])
