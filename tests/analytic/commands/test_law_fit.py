@@ -93,6 +93,27 @@ def test_standard_errors_are_the_roots_of_the_covariance(capsys: pytest.CaptureF
     assert 0 < found["standard_errors"]["alpha"] < 0.1
 
 
+def test_the_covariance_is_that_of_the_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    """Among the runs the variance of ln L is kappa^2 sigma^2 + g C g: g by differences of the six, at N and D."""
+    found = facts(capsys, "law", "fit", OLMO, "--predict", "N=8B,D=160B")
+    c, (prediction,) = found["coefficients"], found["predictions"]
+    six = [*(math.log(c[key]) for key in ("E", "A")), c["alpha"], math.log(c["B"]), c["beta"], math.log(c["k"])]
+
+    def log_loss(e: float, a: float, alpha: float, b: float, beta: float, log_k: float) -> float:
+        k = math.exp(log_k)
+        terms = [math.exp((a - alpha * math.log(8e9)) / k), math.exp((b - beta * math.log(160e9)) / k)]
+        return math.log(math.exp(e) + sum(terms) ** k)
+
+    def moved(i: int, step: float) -> float:
+        return log_loss(*(value + step * (j == i) for j, value in enumerate(six)))
+
+    gradient = [(moved(i, 1e-6) - moved(i, -1e-6)) / 2e-6 for i in range(6)]
+    posterior = sum(gradient[i] * gradient[j] * found["covariance"][i][j] for i in range(6) for j in range(6))
+    variance = (found["kappa"] * found["sigma"]) ** 2 + posterior
+    assert prediction["decades_beyond"] == 0
+    assert math.log(prediction["high_80"] / prediction["loss"]) == pytest.approx(1.3 * math.sqrt(variance), rel=1e-5)
+
+
 def test_the_budget_without_flops_is_ten_times_the_largest_run(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = facts(capsys, "law", "fit", runs)
     assert found["optimum"]["flops"] == pytest.approx(10 * 6 * 1e9 * 80e9)
