@@ -250,3 +250,9 @@ def test_a_written_law_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
     assert load_law(str(path)) == law
     with pytest.raises(FileError, match=r"A = 1[0]{13}\.0: expected a number"):
         law_toml(replace(law, a=1e13), [])
+
+
+@pytest.mark.parametrize(("a", "b"), [(1e-9, 1e9), (1e9, 1e-9)])
+def test_an_optimum_beyond_all_reason_is_finite(a: float, b: float) -> None:
+    best = closed_form(replace(COUPLED, a=a, b=b, alpha=0.001, beta=0.001), 1e25)
+    assert all(0 < value < math.inf for value in (best.params, best.tokens, best.loss))
