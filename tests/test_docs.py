@@ -14,6 +14,7 @@ from analytic.hardware.table import load_hardware
 from analytic.io.files import configs_dir
 from analytic.performance.calibration_file import load_calibration
 from analytic.planning.this_machine import CPU_FAMILY, machine_plan
+from analytic.scaling import prior
 from analytic.scaling.law_file import load_law
 from empirical.proof.findings import Findings
 from empirical.proof.report import verify_text
@@ -114,6 +115,11 @@ def test_every_key_of_the_json_is_named_on_its_page() -> None:
     }
     assert len(keys) > 150
     assert sorted(keys - named) == []
+
+
+def test_the_page_of_laws_shows_what_leaving_families_out_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    prior.main(["--leave-one-out", "1"])
+    assert capsys.readouterr().out in blocks(ROOT / "docs" / "laws.md")
 
 
 def _number(text: str) -> float:

@@ -22,6 +22,10 @@ COMMANDS = {
     "plan-setup": "plan --setup configs/backward_scaling_config.json",
     "check-run": "check-run deepseek-v3",
     "law": "law show besiroglu",
+    "law-fit": "law fit configs/laws/runs/olmo-c4.csv --predict N=8B,D=160B",
+    "law-fit-repeats": (
+        "law fit configs/laws/runs/muennighoff.csv --form repeats --unique-column unique_tokens --predict N=8B,D=160B"
+    ),
     **{f"list-{what}": f"list {what}" for what in ("models", "families", "gpus", "laws", "runs")},
 }
 # Below these, keys are names of weights, tensors and terms: of one model, and of any number.

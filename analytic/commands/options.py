@@ -17,10 +17,16 @@ from analytic.model.checkpointing import Checkpointing
 from analytic.model.flops import AttentionConvention
 from analytic.model.optimizer import Optimizer
 from analytic.model.training import AttentionKernel, Precision
+from analytic.scaling.fit import ObjectiveName
+from analytic.scaling.forms import FormName
+from analytic.scaling.laws import ParamsConvention
 from analytic.units import GpuCount, parse_gpus, parse_hours, parse_integer, parse_length, parse_number, parse_share
 
 PICTURES = (".png", ".svg")
 MOST_MINUTES = 7 * 24 * 60
+MOST_DECADES = 20.0
+MOST_FLOPS = 1e32  # a million times the largest run published
+LAW_FORMS = (*get_args(FormName), "repeats")
 
 
 class _StoreOnce(argparse.Action):
@@ -203,6 +209,32 @@ FLAGS: Mapping[str, Flag] = {
     "vocab_size": Flag(help="default: 32,000", metavar="V", read=_integer(MAX_DIMENSION)),
     "write_config": Flag(help="write the architecture as a config.json", metavar="PATH", read=Path),
     "plot": Flag(help="draw a picture, as .png or .svg", metavar="PATH", read=_picture),
+    # law fit
+    "columns": Flag(
+        help="what the columns are called; default: N=N,D=D,loss=loss", metavar="N=COLUMN,D=COLUMN,loss=COLUMN"
+    ),
+    "config_column": Flag(help="of models or config.json: N and FLOPs are counted", metavar="COLUMN"),
+    "unique_column": Flag(help="of distinct tokens: only --form repeats keeps repeated data", metavar="COLUMN"),
+    "form": Flag(help="default: coupled", choices=LAW_FORMS),
+    "prior": Flag(help="of the coupled form: published (default), none, or a TOML file", metavar="published|none|FILE"),
+    "objective": Flag(help="default: mad, by the scatter of the runs", choices=get_args(ObjectiveName)),
+    "n_means": Flag(help="what N counts; default: total", choices=get_args(ParamsConvention)),
+    "min_ratio": Flag(
+        help="leave out runs of fewer tokens per parameter; default: 1; 0 for additive, tied, zero_e",
+        metavar="R",
+        read=lambda text: float(parse_number(text)),
+    ),
+    "hold_out": Flag(
+        help="backtest: predict the runs within so many decades of the largest; default: 1",
+        metavar="DECADES",
+        read=_number(MOST_DECADES),
+    ),
+    "strict": Flag(help="exit 1, and write nothing, where the law fails its own backtest", is_switch=True),
+    "predict": Flag(help="a run, such as N=8B,D=2T; may be repeated", metavar="N=..,D=..", is_repeated=True),
+    "flops": Flag(
+        help="the optimum of a budget; default: 10 times the largest run", metavar="C", read=_number(MOST_FLOPS)
+    ),
+    "write_law": Flag(help="write the law as a file for `plan --law`", metavar="PATH.toml", read=Path),
     # instruments
     "train": Flag(
         help="minutes: then train what a plan for this machine says, planned against actual",

@@ -58,14 +58,18 @@ def document_verb(
     def add_all(parser: Parser) -> None:
         add_arguments(parser)
         if not is_always_verbose:
-            parser.add_argument("-v", "--verbose", action="store_true", help="every term, with its origin")
+            add_verbose(parser)
 
     def execute(args: Namespace) -> int:
-        document = answer(args)
-        if args.json:
-            sys.stdout.write(document_json(document))
-        else:
-            sys.stdout.write(document_text(document, is_verbose=is_always_verbose or args.verbose))
+        print_document(answer(args), is_json=args.json, is_verbose=is_always_verbose or args.verbose)
         return 0
 
     return Verb(name=name, summary=summary, examples=examples, add_arguments=add_all, execute=execute)
+
+
+def add_verbose(parser: Parser) -> None:
+    parser.add_argument("-v", "--verbose", action="store_true", help="every term, with its origin")
+
+
+def print_document(document: Document, *, is_json: bool, is_verbose: bool) -> None:
+    sys.stdout.write(document_json(document) if is_json else document_text(document, is_verbose=is_verbose))

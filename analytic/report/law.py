@@ -10,7 +10,7 @@ from analytic.scaling.laws import MANY_EPOCHS, OutOfRange, ScalingLaw
 from analytic.scaling.optimum import closed_form
 
 BUDGETS_FLOPS = (1e19, 1e20, 1e21, 1e22, 1e23, 1e24, 1e25)
-NO_INTERVALS = "none: the published law states no intervals"
+NO_INTERVALS = "none: the law states no intervals"
 
 
 def law_document(law: ScalingLaw) -> Document:
@@ -19,7 +19,7 @@ def law_document(law: ScalingLaw) -> Document:
     return Document(
         verb="law",
         answer=[
-            Line(law.name, f"L = {law.e:.6g} + {law.a:.6g} / N^{law.alpha:.6g} + {law.b:.6g} / D^{law.beta:.6g}"),
+            Line(law.name, formula(law.e, law.a, law.alpha, law.b, law.beta, law.k)),
             Line("from", law.citation),
             Line("N, D", f"{law.n_means} parameters; {law.d_means}"),
             Line("at 1e22 FLOP", f"N {compact(best.params)}, D {compact(best.tokens)}, loss {best.loss:.3f} nats"),
@@ -31,6 +31,18 @@ def law_document(law: ScalingLaw) -> Document:
             Section("", list(law_items(law, (), None))),
         ),
     )
+
+
+def formula(e: float, a: float, alpha: float, b: float, beta: float, k: float) -> str:
+    """A law as people write it.
+
+    >>> formula(1.8, 482.0, 0.35, 2085.0, 0.37, 1.0)
+    'L = 1.8 + 482 / N^0.35 + 2085 / D^0.37'
+    """
+    by_params, by_tokens = f"{a:.6g} / N^{alpha:.6g}", f"{b:.6g} / D^{beta:.6g}"
+    if k == 1:
+        return f"L = {e:.6g} + {by_params} + {by_tokens}"
+    return f"L = {e:.6g} + (({by_params})^(1/k) + ({by_tokens})^(1/k))^k, k = {k:.6g}"
 
 
 def law_items(law: ScalingLaw, outside: Iterable[OutOfRange], epochs: float | None) -> Iterator[Item]:
@@ -60,7 +72,8 @@ def law_items(law: ScalingLaw, outside: Iterable[OutOfRange], epochs: float | No
 
 
 def _coefficients(law: ScalingLaw) -> Iterator[Item]:
-    for key, value in (("E", law.e), ("A", law.a), ("B", law.b), ("alpha", law.alpha), ("beta", law.beta)):
+    named = {"E": law.e, "A": law.a, "B": law.b, "alpha": law.alpha, "beta": law.beta, "k": law.k}
+    for key, value in named.items():
         yield Figure(f"coefficients.{key}", key, value, f"{value:.12g}")
     yield fact("data_constrained", law.data_constrained)
 

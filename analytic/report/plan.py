@@ -99,7 +99,8 @@ def loss_text(loss: float, others: Mapping[str, float]) -> str:
 def shape_text(spec: ModelSpec) -> str:
     layer = spec.layers[0]
     width = layer.ffn.intermediate_size if isinstance(layer.ffn, DenseFfn) else layer.ffn.expert_intermediate_size
-    return f"{len(spec.layers)} layer{'s' if len(spec.layers) != 1 else ''}, width {spec.hidden_size:,}, feed-forward {width:,}"
+    depth = "1 layer" if len(spec.layers) == 1 else f"{len(spec.layers)} layers"
+    return f"{depth}, width {spec.hidden_size:,}, feed-forward {width:,}"
 
 
 def _answer(plan: Plan) -> list[Line]:

@@ -1,9 +1,12 @@
-"""Reading scaling laws: the shipped ones, and a TOML file with a law of one's own."""
+"""Scaling laws in TOML: reading the shipped ones and a law of one's own, and writing one."""
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +22,7 @@ _LOGARITHMS = ("log_E", "log_A", "log_B")
 _REQUIRED = ("citation", "alpha", "beta", "n_means", "d_means")
 _MOST_COEFFICIENT = 1e12
 _LEAST_EXPONENT, _MOST_EXPONENT = 1e-3, 10.0  # published ones are from 0.05 to 0.6
+_LEAST_K, _MOST_K = 0.04, 5.0  # wider than what a fit may find
 
 
 def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
@@ -59,6 +63,30 @@ def load_law(name: str) -> ScalingLaw:
     return laws[0]
 
 
+def law_toml(law: ScalingLaw, comments: Iterable[str]) -> str:
+    """The text of a law's file, its coefficients to the last bit.
+
+    Raises:
+        FileError: a law that the reader would refuse; names the key.
+    """
+    numbers = {"E": law.e, "A": law.a, "B": law.b, "alpha": law.alpha, "beta": law.beta, "k": law.k}
+    texts = {"citation": law.citation, "n_means": law.n_means, "d_means": law.d_means}
+    name = json.dumps(law.name)
+    lines = [
+        *(f"# {comment}" for comment in comments),
+        f"[laws.{name}]",
+        *(f"{key} = {value!r}" for key, value in numbers.items()),
+        *(f"{key} = {json.dumps(value)}" for key, value in texts.items()),
+        f"data_constrained = {json.dumps(law.data_constrained)}",
+        "",
+        f"[laws.{name}.fitted]",
+        *(f"{quantity} = {list(bounds)!r}" for quantity, bounds in law.fitted.items()),
+    ]
+    text = "\n".join(lines) + "\n"
+    _law(law.name, Keys(tomllib.loads(text)["laws"][law.name]))
+    return text
+
+
 def _shipped_path() -> Path:
     return configs_dir() / "scaling_laws.toml"
 
@@ -81,7 +109,7 @@ def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
 
 def _law(name: str, keys: Keys) -> ScalingLaw:
     keys.require(_REQUIRED, "law")
-    keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, "fitted", "data_constrained"))
+    keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, "k", "fitted", "data_constrained"))
     e, a, b = (_coefficient(keys, key) for key in ("E", "A", "B"))
     stated = keys.section("fitted") or Keys({})
     with located("fitted"):
@@ -98,6 +126,7 @@ def _law(name: str, keys: Keys) -> ScalingLaw:
         d_means=keys.text("d_means"),
         fitted=fitted,
         data_constrained=keys.flag("data_constrained", Derived(False, "a fit to single epochs")),
+        k=keys.number("k", least=_LEAST_K, most=_MOST_K) if "k" in keys.config else 1.0,
     )
 
 

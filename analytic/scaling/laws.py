@@ -1,8 +1,8 @@
 """A scaling law: the loss after N parameters have seen D tokens, some of them more than once.
 
-Every law here has the form L = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556,
-eq. 10), in nats per token. What its N counts is part of the law, and so are its citation and the
-ranges of the runs it was fitted on.
+Published laws have the form L = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556,
+eq. 10), in nats per token; laws fitted to one's own runs may couple the two terms (see `forms`). What its N
+counts is part of the law, and so are its citation and the ranges of the runs it was fitted on.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class OutOfRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingLaw:
-    """L(N, D) = E + A / N^alpha + B / D^beta.
+    """L(N, D) = E + ((A / N^alpha)^(1/k) + (B / D^beta)^(1/k))^k.
 
     Attributes:
+        k: 1 adds the two terms.
         n_means: what N counts; a planner converts with `count_params` before asking for a loss.
         fitted: (least, most) of "params", "tokens" and "flops" of the fitted runs, where stated.
         data_constrained: excess parameters decay too, as in the fit of arXiv:2305.16264.
@@ -53,11 +54,13 @@ class ScalingLaw:
     d_means: str
     fitted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     data_constrained: bool = False
+    k: float = 1.0
 
     @property
     def log_ratio(self) -> float:
-        """ln G, G = (alpha A / (beta B))^(1 / (alpha + beta)) of arXiv:2203.15556, eq. 4."""
-        return math.log(self.alpha * self.a / (self.beta * self.b)) / (self.alpha + self.beta)
+        """ln G, G = ((alpha / beta)^k A / B)^(1 / (alpha + beta)): arXiv:2203.15556, eq. 4, where k is 1."""
+        additive = math.log(self.alpha * self.a / (self.beta * self.b))
+        return (additive + (self.k - 1) * math.log(self.alpha / self.beta)) / (self.alpha + self.beta)
 
     def loss(self, params: float, tokens: float, unique_tokens: float = math.inf) -> float:
         """Nats per token after `tokens` tokens, of which `unique_tokens` are distinct.
@@ -72,7 +75,10 @@ class ScalingLaw:
         """
         n, _ = self._effective_params(params, unique_tokens)
         d = self.worth(tokens, unique_tokens)
-        return float(self.e + self.a * n**-self.alpha + self.b * d**-self.beta)
+        by_params, by_tokens = self.a * n**-self.alpha, self.b * d**-self.beta
+        if self.k == 1:
+            return float(self.e + by_params + by_tokens)
+        return float(self.e + sum(self._coupled(by_params, by_tokens)))
 
     def worth(self, tokens: float, unique_tokens: float) -> float:
         """How many new tokens `tokens` are worth, of which `unique_tokens` are distinct."""
@@ -82,8 +88,10 @@ class ScalingLaw:
         """dL/d ln N and dL/d ln D."""
         n, n_elasticity = self._effective_params(params, unique_tokens)
         d, d_elasticity = _effective(tokens, unique_tokens, REPEATED_DATA_DECAY)
-        by_params = -self.alpha * self.a * n**-self.alpha * n_elasticity
-        return float(by_params), float(-self.beta * self.b * d**-self.beta * d_elasticity)
+        by_params, by_tokens = self.a * n**-self.alpha, self.b * d**-self.beta
+        if self.k != 1:
+            by_params, by_tokens = self._coupled(by_params, by_tokens)
+        return float(-self.alpha * by_params * n_elasticity), float(-self.beta * by_tokens * d_elasticity)
 
     def outside(self, params: float, tokens: float, flops: float) -> tuple[OutOfRange, ...]:
         """What of a plan lies outside the fitted ranges."""
@@ -93,6 +101,15 @@ class ScalingLaw:
             for quantity, (least, most) in self.fitted.items()
             if not least <= plan[quantity] <= most
         )
+
+    def _coupled(self, first: float, second: float) -> tuple[float, float]:
+        """(T_1^(1/k) + T_2^(1/k))^k, the loss above E, in the parts that its logarithmic derivatives by each are."""
+        larger = max(first, second)
+        if larger == 0:  # so large an N and D that a float does not hold the terms
+            return 0.0, 0.0
+        powers = [(term / larger) ** (1 / self.k) for term in (first, second)]
+        above = larger * sum(powers) ** (self.k - 1)
+        return above * powers[0], above * powers[1]
 
     def _effective_params(self, params: float, unique_tokens: float) -> tuple[float, float]:
         """N and d ln N' / d ln N; beyond what the unique tokens are worth, parameters decay (eq. 7)."""

@@ -58,6 +58,7 @@ class TabledCost:
         return self.points[after - 1], self.points[after]
 
 
+_LOG_FARTHEST = 300.0  # of N: where a law that hardly depends on N and D has its optimum, cut where floats hold it
 Cost = CostCurve | TabledCost
 SIX_N = CostCurve()
 
@@ -71,7 +72,7 @@ def closed_form(law: ScalingLaw, compute_flops: float) -> Allocation:
     (47476210890, 1971513695914)
     """
     scale = compute_flops / 6
-    ratio = math.exp(law.log_ratio)
+    ratio = math.exp(min(max(law.log_ratio, -_LOG_FARTHEST), _LOG_FARTHEST))
     params = ratio * scale ** (law.beta / (law.alpha + law.beta))
     tokens = scale ** (law.alpha / (law.alpha + law.beta)) / ratio
     return Allocation(params, tokens, law.loss(params, tokens))

@@ -19,7 +19,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "plan": ("analytic.commands.plan", "a budget or a machine to a model, its tokens and its loss"),
     "compare": ("analytic.commands.compare", "GPUs next to each other: days, dollars, energy, fit"),
     "check-run": ("analytic.commands.check_run", "a published run, and the MFU that it implies"),
-    "law": ("analytic.commands.law", "scaling laws: what one says, and where it was fitted"),
+    "law": ("analytic.commands.law", "scaling laws: what one says, and one fitted to your own runs"),
     "list": ("analytic.commands.list", "models, families, GPUs, laws and published runs that are known"),
     "prove": ("empirical.commands.prove", "every formula against every witness (needs torch)"),
     "calibrate": ("empirical.commands.calibrate", "measure this machine, for plans to use (needs torch)"),

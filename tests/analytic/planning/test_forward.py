@@ -299,6 +299,9 @@ def test_money_that_the_data_do_not_need_is_left() -> None:
     assert plan.rest_of_budget.loss < plan.outcome.loss
     assert any("the data end first" in warning for warning in plan.warnings)
     assert not any("below 5" in warning for warning in plan.warnings)
+    assert "tokens per parameter, where no law holds" in plan.warnings[0]
+    enough = plan_of(1e5, data=DataLimit(dataset_tokens=95 * 10**9, max_epochs=1))
+    assert "the rest of the budget would lower the loss by 0.00" in enough.warnings[0]
     assert plan_of(1e6).rest_of_budget is None
     assert plan_of(1e6).unspent_usd == 0
 

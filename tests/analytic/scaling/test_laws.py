@@ -1,15 +1,16 @@
 """Loss and optimum against values computed apart in 40-digit arithmetic, and against published ones."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytic.errors import PlannerError
+from analytic.errors import FileError, PlannerError
 from analytic.io.files import configs_dir
-from analytic.scaling.law_file import load_law, load_laws
+from analytic.scaling.law_file import law_toml, load_law, load_laws
 from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import CostCurve, closed_form, optimum
 
@@ -209,3 +210,49 @@ def test_a_bad_law_is_one_clear_line(case: str, tmp_path: Path) -> None:
 def test_an_unknown_law_lists_those_there_are() -> None:
     with pytest.raises(PlannerError, match=r"no scaling law 'chinchilla'.*hoffmann.*besiroglu"):
         load_law("chinchilla")
+
+
+COUPLED = ScalingLaw(
+    name="mine", citation="ours", e=1.8, a=400, b=2000, alpha=0.34, beta=0.37, k=0.4, n_means="total", d_means="tokens"
+)
+
+
+def test_a_coupled_law_joins_its_terms_by_a_power() -> None:
+    """((A / N^alpha)^(1/k) + (B / D^beta)^(1/k))^k with k = .4: powers of 2.5."""
+    by_params, by_tokens = 400 / 8e9**0.34, 2000 / 2e12**0.37
+    assert COUPLED.loss(8e9, 2e12) == pytest.approx(1.8 + (by_params**2.5 + by_tokens**2.5) ** 0.4, rel=1e-13)
+    assert COUPLED.loss(1e15, 1e18) > 1.8
+    assert replace(COUPLED, k=1.0).loss(8e9, 2e12) == pytest.approx(1.8 + by_params + by_tokens, rel=1e-13)
+
+
+@pytest.mark.parametrize("unique", [math.inf, 5e11])
+def test_the_slopes_of_a_coupled_law_are_its_derivatives(unique: float) -> None:
+    step = 1e-5
+    up, down = (math.exp(sign * step) for sign in (1, -1))
+    by_params = (COUPLED.loss(8e9 * up, 2e12, unique) - COUPLED.loss(8e9 * down, 2e12, unique)) / (2 * step)
+    by_tokens = (COUPLED.loss(8e9, 2e12 * up, unique) - COUPLED.loss(8e9, 2e12 * down, unique)) / (2 * step)
+    assert COUPLED.slopes(8e9, 2e12, unique) == pytest.approx((by_params, by_tokens), rel=1e-6)
+
+
+def test_the_optimum_of_a_coupled_law_is_the_least_loss() -> None:
+    best = closed_form(COUPLED, 1e22)
+    assert optimum(COUPLED, 1e22).params == pytest.approx(best.params, rel=1e-6)
+    for factor in (0.99, 1.01):
+        assert COUPLED.loss(best.params * factor, best.tokens / factor) > best.loss
+
+
+def test_a_written_law_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    law = replace(
+        COUPLED, a=math.pi * 100, fitted={"params": (1e7, 3e9)}, citation='a "quoted" name', data_constrained=True
+    )
+    path = tmp_path / "mine.toml"
+    path.write_text(law_toml(law, ["ours"]))
+    assert load_law(str(path)) == law
+    with pytest.raises(FileError, match=r"A = 1[0]{13}\.0: expected a number"):
+        law_toml(replace(law, a=1e13), [])
+
+
+@pytest.mark.parametrize(("a", "b"), [(1e-9, 1e9), (1e9, 1e-9)])
+def test_an_optimum_beyond_all_reason_is_finite(a: float, b: float) -> None:
+    best = closed_form(replace(COUPLED, a=a, b=b, alpha=0.001, beta=0.001), 1e25)
+    assert all(0 < value < math.inf for value in (best.params, best.tokens, best.loss))
