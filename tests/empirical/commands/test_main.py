@@ -66,11 +66,13 @@ def test_the_answer_is_at_most_eight_lines(
 
 @pytest.mark.parametrize("command", [*COMMANDS.values()], ids=list(COMMANDS))
 def test_a_verb_imports_nothing_heavy(command: str) -> None:
-    """In a fresh interpreter."""
+    """In a fresh interpreter. A law is fitted with numpy."""
+    allowed = ("numpy",) if command.startswith("law fit") else ()
+    heavy = [name for name in HEAVY if name not in allowed]
     program = (
         "import sys; from empirical.commands.main import main; "
         f"status = main({command.split()!r}); "
-        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]; "
+        f"loaded = [name for name in {heavy!r} if name in sys.modules]; "
         "sys.exit(f'imported: {loaded}' if loaded else status)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
