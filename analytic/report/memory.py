@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analytic.huggingface.config import ModelConfig
-from analytic.memory.capacity import Fit
 from analytic.memory.cuda import cuda_only
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.layer import LayerMemory
@@ -90,10 +89,6 @@ def setup_object(setup: TrainingSetup) -> dict[str, Json]:
         "rounding_bytes": setup.rounding_bytes,
         "counts_kernel_bytes": setup.counts_kernel_bytes,
     }
-
-
-def fits_object(found: Fit) -> dict[str, Json]:
-    return {"checkpointing": found.checkpointing, "micro_batch": found.micro_batch, "seq_len": found.seq_len}
 
 
 def _least(config: ModelConfig, setup: TrainingSetup, missing: NotPredicted) -> Iterator[Item]:

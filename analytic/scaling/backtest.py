@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from analytic.errors import FileError
 from analytic.scaling.fit import FitOptions, kept_runs
 from analytic.scaling.intervals import Prediction, can_fit, fit_with_intervals, largest_budget, split
-from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.runs import Run
 
 LEAST_TO_JUDGE_BY = 4
@@ -68,11 +67,6 @@ def hold_out(runs: Sequence[Run], decades: float, options: FitOptions) -> HoldOu
         width_95=statistics.median((p.high_95 - p.low_95) / p.loss for p in predictions),
         kappa=law.kappa,
     )
-
-
-def published_scale(law: ScalingLaw, runs: Sequence[Run]) -> float:
-    """The one factor by which a published law is fitted to runs: the median of measured over predicted losses."""
-    return statistics.median(run.loss / law.loss(run.params, run.tokens, run.unique_tokens) for run in runs)
 
 
 def abs_error(prediction: Prediction, run: Run) -> float:

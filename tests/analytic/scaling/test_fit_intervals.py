@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from analytic.errors import FileError
-from analytic.scaling.backtest import HoldOut, hold_out, published_scale
+from analytic.scaling.backtest import HoldOut, hold_out
 from analytic.scaling.fit import FitOptions
 from analytic.scaling.fitted_plan import best_params, near_optimal, plan_with_intervals
 from analytic.scaling.forms import ALPHA, LOG_E, Coefficients, FormName
 from analytic.scaling.intervals import FittedLaw, fit_with_intervals, largest_budget, split
-from analytic.scaling.law_file import load_laws
 from analytic.scaling.optimum import CostCurve, TabledCost
 from analytic.scaling.prior import as_toml, fitted_alone, leave_one_out, load_prior, main, prior_of, shipped_runs
 from analytic.scaling.repeats import fit_repeats
@@ -100,13 +99,6 @@ def test_the_error_at_the_largest_budget_is_of_those_runs_alone() -> None:
     found = hold_out(moved, 1.0, FitOptions())
     assert found.largest_abs_error == pytest.approx(0.2 / 1.2, rel=1e-6)
     assert found.median_abs_error < 1e-9
-
-
-def test_a_published_law_is_scaled_by_the_median() -> None:
-    law = load_laws()["besiroglu"]
-    factors = (1.1, 1.2, 5.0)
-    runs = [Run(n, 20 * n, factor * law.loss(n, 20 * n)) for n, factor in zip((1e8, 1e9, 1e10), factors, strict=True)]
-    assert published_scale(law, runs) == pytest.approx(1.2)
 
 
 def test_a_hold_out_fails_when_a_third_is_outside_or_too_few_are_there() -> None:
