@@ -12,11 +12,11 @@ from functools import lru_cache
 
 from analytic.errors import UsageError
 from analytic.memory import ops
-from analytic.memory.fsdp_overlay import Overlay, TapeSegment, tape_segment
+from analytic.memory.fsdp_overlay import Overlay, TapeSegment, TiedOverlay, tape_segment
 from analytic.memory.implementation import Implementation, NotPredicted
 from analytic.memory.model import EMBEDDING, LOSS
-from analytic.memory.rank_groups import Shape, embedding_shapes, group_bytes, layer_shapes, tail_shapes
-from analytic.memory.rank_optimizer import copy_bytes, optimizer_segments, state_bytes
+from analytic.memory.rank_groups import Shape, end_shapes, group_bytes, layer_shapes
+from analytic.memory.rank_optimizer import copy_bytes, optimizer_segments, rows_of, state_bytes
 from analytic.memory.rank_peak import RankPeak
 from analytic.memory.static import mask_bytes, model_buffers
 from analytic.memory.step import _passes
@@ -111,7 +111,7 @@ def rank_schedule(
     stored = FP32_BYTES if layout.mixed_precision else setup.itemsize
     states = state_bytes(model.parameters, shards, index, setup, stored)
     copies = copy_bytes(model.parameters, shards, index, setup, stored)
-    overlay = Overlay(
+    overlay = (TiedOverlay if spec.tie_word_embeddings else Overlay)(
         groups,
         reshards=layout.reshard_after_forward,
         is_accumulating=setup.is_accumulating,
@@ -126,12 +126,23 @@ def rank_schedule(
         base[Category.PARAMETERS] += groups[key].stored_bytes * count
         if setup.is_accumulating:
             base[Category.GRADIENTS] += groups[key].reduced_bytes * count
+    if spec.tie_word_embeddings and not _has_second_table(spec, shards, index):
+        base[Category.PARAMETERS] -= groups[EMBEDDING].stored_bytes
     base[Category.PARAMETERS] += sum(setup.rounded(size) * n for _, size, n in model_buffers(spec, stored))
     base[Category.OPTIMIZER] = 0 if is_first_step else states
     base[Category.INPUTS] = 2 * setup.rounded(setup.tokens * ops.INT64)
     if setup.attention_kernel == "eager":
         base[Category.INPUTS] += mask_bytes(setup)
     return RankSchedule(base, segments)
+
+
+def _has_second_table(spec: ModelSpec, shards: int, index: int) -> bool:
+    """Whether a rank stores a tied table twice.
+
+    FSDP2 pads the tied parameter anew for each of the two groups that it is in, where the rank's shard is smaller than
+    the others (`FSDPParam.reset_sharded_param`); the head's copy is then never updated.
+    """
+    return rows_of(spec.vocab_size, shards, index) < -(-spec.vocab_size // shards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +162,11 @@ class _Model:
 
 @lru_cache(maxsize=64)
 def _model(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> _Model:
-    tape = tuple(tape_segment(segment) for segment in _passes(spec, implementation, setup))
-    shapes: dict[object, tuple[Shape, ...]] = {
-        EMBEDDING: tuple(embedding_shapes(spec)),
-        LOSS: tuple(tail_shapes(spec)),
-    }
+    last_module = "norm" if spec.tie_word_embeddings else "lm_head"
+    passes = _passes(replace(spec, tie_word_embeddings=False), implementation, setup)
+    tape = tuple(tape_segment(segment, last_module) for segment in passes)
+    first, last = end_shapes(spec)
+    shapes: dict[object, tuple[Shape, ...]] = {EMBEDDING: first, LOSS: last}
     counts: Counter[object] = Counter(shapes.keys())
     for run in spec.runs:
         shapes[run.layer] = tuple(layer_shapes(run.layer, spec.hidden_size))
@@ -164,6 +175,8 @@ def _model(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup
     for key, of_group in shapes.items():
         for shape in of_group:
             parameters[shape] += counts[key]
+    if spec.tie_word_embeddings:
+        parameters[first[0]] -= 1
     return _Model(tape, tuple(shapes.items()), tuple(counts.items()), tuple(parameters.items()))
 
 

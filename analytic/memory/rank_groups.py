@@ -41,12 +41,14 @@ def _rows(name: str, numel: int, layer: LayerSpec, hidden_size: int) -> int:
     return numel // hidden_size
 
 
-def embedding_shapes(spec: ModelSpec) -> Sequence[Shape]:
-    return [Shape(spec.vocab_size, spec.hidden_size)]
+def end_shapes(spec: ModelSpec) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
+    """The group that is gathered first, and the one with the final norm.
 
-
-def tail_shapes(spec: ModelSpec) -> Sequence[Shape]:
-    return [Shape(spec.hidden_size, 1), Shape(spec.vocab_size, spec.hidden_size)]
+    They are the embedding, and norm and head; or, where the head is tied, the head alone, which is the root's only
+    parameter, and norm and embedding (transformers `distributed/fsdp.py`, `_resolve_tied_embed_lm_head_plan`).
+    """
+    table = Shape(spec.vocab_size, spec.hidden_size)
+    return (table,), (Shape(spec.hidden_size, 1), table)
 
 
 @dataclass(frozen=True, slots=True)
