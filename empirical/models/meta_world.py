@@ -123,12 +123,12 @@ def watching_resizes(on_resize: Callable[[torch.UntypedStorage], None]) -> Any:
 
 
 def watching_groups(on_enter: Callable[[str], object], on_exit: Callable[[], object]) -> Any:
-    """Call `on_enter` with the modules of an FSDP2 group, such as `model.layers.3`, while it gathers or reduces."""
+    """Call `on_enter` with the modules of an FSDP2 group while it gathers or reduces: `model.layers.3`, or `root`."""
 
     def made(plain: Any) -> Any:
         @functools.wraps(plain)
         def method(group: Any, *args: Any, **kwargs: Any) -> Any:
-            on_enter(group._module_fqn or ", ".join(p._param_fqn.rpartition(".")[0] for p in group.fsdp_params))
+            on_enter(group._module_fqn or "root")
             try:
                 return plain(group, *args, **kwargs)
             finally:
