@@ -7,7 +7,6 @@ not in the table is an error that names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from analytic.parallelism.communication import Collective, Kind
-from empirical.models.meta_world import watching_groups
+from empirical.witnesses.running_module import RunningModule
 
 _c10d, _functional = torch.ops.c10d, torch.ops._c10d_functional
 _Side = Callable[[tuple[Any, ...], Any], Any]
@@ -60,23 +59,17 @@ class UnknownCollectiveError(RuntimeError):
 
 
 class CollectiveCounter(TorchDispatchMode):
-    """Counts what is dispatched inside. `axes` gives the axis of each process group, by its name."""
+    """Counts what is dispatched inside.
 
-    def __init__(self, axes: Mapping[str, str]) -> None:
+    Raises:
+        UnknownCollectiveError: at once, naming the operator.
+    """
+
+    def __init__(self, axes: Mapping[str, str], running: RunningModule) -> None:
+        """`axes` gives the axis of each process group, by its name; `running` the module that communicates."""
         super().__init__()
-        self._axes = axes
+        self._axes, self._running = axes, running
         self._counted: dict[tuple[Any, Kind, str, int], tuple[int, int]] = {}
-        self._modules: list[str] = []
-
-    def __enter__(self) -> CollectiveCounter:
-        self._watching = ExitStack()
-        self._watching.enter_context(watching_groups(self._modules.append, self._modules.pop))
-        super().__enter__()
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._watching.close()
-        super().__exit__(*exc)
 
     @property
     def collectives(self) -> tuple[Collective, ...]:
@@ -110,8 +103,7 @@ class CollectiveCounter(TorchDispatchMode):
         group = _group(args[position])
         if group.group_name not in self._axes:
             raise UnknownCollectiveError(f"{func}: group {group.group_name} of {group.size()} is no axis of the layout")
-        module = self._modules[-1] if self._modules else ""
-        key = (self._axes[group.group_name], kind, module, group.size())
+        key = (self._axes[group.group_name], kind, self._running.path, group.size())
         tensors = [t for t in tree_iter(side(args, out)) if isinstance(t, torch.Tensor)]
         count, size_bytes = self._counted.get(key, (0, 0))
         self._counted[key] = (count + 1, size_bytes + sum(t.numel() * t.element_size() for t in tensors))

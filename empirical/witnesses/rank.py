@@ -20,6 +20,7 @@ from empirical.witnesses.local_flops import LocalFlops
 from empirical.witnesses.memory import MemoryMeasurement, Phase
 from empirical.witnesses.meta_kernels import as_on_cuda
 from empirical.witnesses.rank_tracker import RankTracker
+from empirical.witnesses.running_module import RunningModule
 
 NUM_STEPS = 2
 
@@ -55,10 +56,10 @@ def observe(case: RankCase) -> RankObservation:
         tracker = RankTracker(torch.device("meta"), rounding=case.setup.rounding_bytes)
         for name, tensor in program.base():
             tracker.register(name, tensor)
-        steps = []
+        steps, running = [], RunningModule(program.model)
         for _ in range(NUM_STEPS):
-            counter, flops = CollectiveCounter(program.axes), LocalFlops()
-            with tracker, counter, flops:
+            counter, flops = CollectiveCounter(program.axes, running), LocalFlops()
+            with running, tracker, counter, flops:
                 memory, flops_forward, gradient_bytes = _step(program, tracker, flops)
             steps.append(memory)
     return RankObservation(
