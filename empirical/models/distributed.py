@@ -23,7 +23,14 @@ from analytic.huggingface.config import ModelConfig
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from empirical.models.build import experts_implementation, transformers_model
-from empirical.models.programs import ATTENTION_NAMES, DTYPES, Named, attention_mask, enable_checkpointing
+from empirical.models.programs import (
+    ATTENTION_NAMES,
+    DTYPES,
+    Named,
+    attention_mask,
+    enable_checkpointing,
+    materialize,
+)
 
 # axes of Layout by the names of transformers' meshes
 _AXES = {"dp_replicate": "dp_replicate", "fsdp": "dp_shard", "tp": "tp", "efsdp": "efsdp", "ep": "ep"}
@@ -140,6 +147,7 @@ def _distributed(case: RankCase, device_type: str) -> tuple[Any, dict[str, str]]
     expert = _mesh(device_type, dp_replicate=layout.dp_replicate, efsdp=layout.efsdp, ep=layout.ep)
     model = _model(case)
     model = type(model).maybe_distribute_model(model, config, TransformersDeviceMesh(dense, expert))
+    materialize(model, device_type)
     model.tie_weights(recompute_mapping=False)
     if layout.data_ranks > 1 and not layout.reshard_after_forward:
         model.set_reshard_after_forward(False)

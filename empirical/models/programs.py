@@ -111,7 +111,7 @@ def meta_model(config: ModelConfig, setup: TrainingSetup) -> Any:
     return model.train()
 
 
-def _materialize(module: nn.Module, device: Device) -> None:
+def materialize(module: nn.Module, device: Device) -> None:
     """Move a module from meta to a device; its weights are zero, as sizes are all that is measured."""
     if torch.device(device).type == "meta":
         return
@@ -139,7 +139,7 @@ class LayerProgram:
         """The layer at the head of `run`, and inputs for it."""
         model, names = meta_model(config, setup), names_of(config)
         layer = model.get_submodule(f"{names.layers_path}.{run.first}")
-        _materialize(layer, device)
+        materialize(layer, device)
         arguments: dict[str, Any] = {"attention_mask": attention_mask(setup, device)}
         if (rotary := getattr(model.get_submodule(names.base), "rotary_emb", None)) is not None:
             with torch.device(device):
@@ -155,7 +155,7 @@ class LayerProgram:
         attention: AttentionImplementation = "eager" if setup.attention_kernel == "eager" else "sdpa"
         dtype = DTYPES[setup.precision]
         layer = our_layer(config, run, attention=attention, device="meta", dtype=dtype).train()
-        _materialize(layer, device)
+        materialize(layer, device)
         program = cls(layer, _input(config, setup, device), {}, setup)
         program.reset()
         return program
@@ -219,7 +219,7 @@ class StepProgram:
     def build(cls, config: ModelConfig, setup: TrainingSetup, device: Device) -> StepProgram:
         """The model, token ids, and an optimizer that has stepped once, so that its states exist."""
         model = meta_model(config, setup)
-        _materialize(model, device)
+        materialize(model, device)
         enable_checkpointing(model, setup.checkpointing)
         shape = (setup.micro_batch, setup.seq_len)
         ids = torch.zeros(shape, dtype=torch.long, device=device)

@@ -52,16 +52,20 @@ def observe(case: RankCase) -> RankObservation:
     """Two training steps of a rank. To be run in a process of its own, as torch caches a world's groups."""
     start_world(case.layout.num_gpus, case.rank)
     with on_meta(), as_on_cuda():
-        program = RankProgram.build(case)
         tracker = RankTracker(torch.device("meta"), rounding=case.setup.rounding_bytes)
-        for name, tensor in program.base():
-            tracker.register(name, tensor)
-        steps, running = [], RunningModule(program.model)
-        for _ in range(NUM_STEPS):
-            counter, flops = CollectiveCounter(program.axes, running), LocalFlops()
-            with running, tracker, counter, flops:
-                memory, flops_forward, gradient_bytes = _step(program, tracker, flops)
-            steps.append(memory)
+        return observe_program(RankProgram.build(case), tracker)
+
+
+def observe_program(program: RankProgram, tracker: RankTracker) -> RankObservation:
+    """Two training steps of a rank in the world that this process is in."""
+    for name, tensor in program.base():
+        tracker.register(name, tensor)
+    steps, running = [], RunningModule(program.model)
+    for _ in range(NUM_STEPS):
+        counter, flops = CollectiveCounter(program.axes, running), LocalFlops()
+        with running, tracker, counter, flops:
+            memory, flops_forward, gradient_bytes = _step(program, tracker, flops)
+        steps.append(memory)
     return RankObservation(
         stored={name: local(p).untyped_storage().nbytes() for name, p in program.model.named_parameters()},
         gradient_bytes=gradient_bytes,
@@ -89,7 +93,7 @@ def _step(program: RankProgram, tracker: RankTracker, flops: LocalFlops) -> tupl
         first = len(tracker.events)
         tracker.reset_peak()
     program.reset()
-    return MemoryMeasurement("tracked on meta", base, tuple(phases)), flops_forward, gradient_bytes
+    return MemoryMeasurement(f"tracked on {tracker.device_type}", base, tuple(phases)), flops_forward, gradient_bytes
 
 
 def _storage_bytes(tensors: Iterable[torch.Tensor]) -> int:

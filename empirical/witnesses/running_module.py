@@ -47,7 +47,7 @@ class RunningModule:
         """The path, empty for the model itself."""
         if self._running:
             return self._running[-1]
-        node = torch._C._current_autograd_node()
+        node: Any = torch._C._current_autograd_node()
         return str(node.metadata.get(_MARK, "")) if node is not None else ""
 
     def _before(self, path: str, _: nn.Module, args: Any, kwargs: Any) -> None:
