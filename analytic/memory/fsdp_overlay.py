@@ -21,6 +21,7 @@ from analytic.memory.rank_groups import GroupBytes
 from analytic.memory.step import Segment
 from analytic.memory.stretch import Piece, RankSegment, Stretch, stretch_of
 from analytic.memory.tensors import Category, Event, Label
+from analytic.parallelism.layout import Layout
 
 _CAST = Label("FSDP: shards in the type computed in", Category.TEMPORARIES)
 _GATHERED = Label("FSDP: all-gather output", Category.TEMPORARIES)
@@ -78,18 +79,16 @@ class Overlay:
     """FSDP2 around the segments of one forward and backward pass.
 
     Args:
-        groups: by region, `layers` being all of one kind of layer.
-        is_accumulating: sharded gradients exist already, and the new ones are added to them.
-        is_replicated: they are summed over replicas, too, and held until the end of backward for it (HSDP).
+        groups: by kind of layer, and by region for the first and the last.
+        is_accumulating: sharded gradients exist already, and the new ones are added to them. Under HSDP they are held
+            until the end of backward, as inputs of an all-reduce.
     """
 
-    def __init__(
-        self, groups: Mapping[object, GroupBytes], *, reshards: bool, is_accumulating: bool, is_replicated: bool
-    ) -> None:
+    def __init__(self, groups: Mapping[object, GroupBytes], layout: Layout, *, is_accumulating: bool) -> None:
         self.groups = groups
-        self.reshards = reshards
+        self.reshards = layout.reshard_after_forward
         self.is_accumulating = is_accumulating
-        self.is_replicated = is_replicated
+        self.is_replicated = layout.dp_replicate > 1
         self._gathered = 0
         self._reducing = 0
         self._all_reduced = 0
