@@ -206,6 +206,7 @@ def _placed(request: Request, found: Found) -> _Tried:
         dtype=option.dtype,
         memory_bytes=option.gpu.memory_bytes,
         num_gpus=schedule.num_gpus,
+        node_gpus=option.gpu.link_gpus,
         micro_batch=request.micro_batch,
         most_sequences=max(1, outcome.tokens // seq_len),
         memory=found.memory,
