@@ -19,12 +19,14 @@ from analytic.planning.assumptions import BAND_NATS, LEAST_TOKENS_PER_PARAM, TOL
 from analytic.planning.budget import Dollars, gpu_hours_of, tokens_from_compute
 from analytic.planning.guards import (
     cannot_run,
+    interval_warnings,
     lacks_link,
     law_warnings,
     link_warnings,
     machine_warnings,
     placement_warnings,
 )
+from analytic.planning.intervals import PlanIntervals, plan_intervals
 from analytic.planning.losses import Objective, Outcome, objective
 from analytic.planning.market import Market, Option, compute_of, flat_option
 from analytic.planning.placement import Placement, place
@@ -94,6 +96,7 @@ class Plan:
         unspent_gpu_hours: what is left of the budget then.
         rest_of_budget: what the whole budget would come to, where the plan leaves some of it for less than 0.005
             nats, or for parameters that the data are too few for.
+        intervals: of N, D and loss; None where the law states no error.
         warnings: what must not be overlooked, one line each.
     """
 
@@ -114,6 +117,7 @@ class Plan:
     extrapolations: tuple[OutOfRange, ...]
     placement: Placement | NotPredicted
     rest_of_budget: Outcome | None
+    intervals: PlanIntervals | None
     warnings: tuple[str, ...]
 
     @property
@@ -230,7 +234,11 @@ def _plan(
     whole = sensitivity.best_of_family
     extrapolations = law.outside(candidate.params, tokens, float(used))
     unspent = gpu_hours_of(request.budget, option.price) * (1 - used / compute) if is_limited else Fraction(0)
+    params = parameter_counts(found.spec)
+    is_law_free = not is_limited and tokens <= data.unique
+    intervals = plan_intervals(goal, outcome, params.total, compute, is_law_free=is_law_free)
     warnings = [
+        *(() if intervals is None else interval_warnings(law, intervals)),
         *law_warnings(law, candidate.params, tokens, data.epochs(tokens), extrapolations),
         *machine_warnings(option.price, option.mfu, option.dtype, today),
         *link_warnings(option.gpu, option.mfu, chosen.placement),
@@ -251,7 +259,7 @@ def _plan(
         compute_flops=compute,
         six_nd=goal.optimum(compute, SIX_N),
         optimum=goal.optimum(compute),
-        params=parameter_counts(found.spec),
+        params=params,
         schedule=chosen.schedule,
         epochs=data.epochs(tokens),
         dataset_limited=is_limited,
@@ -260,6 +268,7 @@ def _plan(
         extrapolations=extrapolations,
         placement=chosen.placement,
         rest_of_budget=whole if is_limited else None,
+        intervals=intervals,
         warnings=tuple(warnings),
     )
 

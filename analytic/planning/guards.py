@@ -10,7 +10,9 @@ from analytic.hardware.prices import Price
 from analytic.memory.implementation import NotPredicted
 from analytic.performance.mfu import Assumed, Mfu
 from analytic.planning.assumptions import LEAST_STEPS, LEAST_TOKENS_PER_PARAM, MOST_PRICE_AGE_DAYS
+from analytic.planning.intervals import PlanIntervals
 from analytic.planning.placement import Placement
+from analytic.scaling.fitted_plan import FARTHEST_USEFUL_DECADES
 from analytic.scaling.laws import MANY_EPOCHS, OutOfRange, ScalingLaw
 
 
@@ -25,6 +27,16 @@ def law_warnings(
         yield f"beyond what {law.name} was fitted on: {beyond}"
     if epochs is not None and epochs > MANY_EPOCHS:
         yield f"{epochs:.1f} epochs: beyond {MANY_EPOCHS} runs did worse than the law of repeated data says"
+
+
+def interval_warnings(law: ScalingLaw, intervals: PlanIntervals) -> Iterator[str]:
+    """Where a law of one's own is asked so far beyond its runs that a rule of thumb chose better."""
+    if intervals.too_far:
+        params, tokens = intervals.chinchilla
+        yield (
+            f"{intervals.decades_beyond:.1f} decades of compute beyond the runs of {law.name}: beyond "
+            f"{FARTHEST_USEFUL_DECADES:g}, D = 20 N chooses better; here N {params:.3g}, D {tokens:.3g}"
+        )
 
 
 def _times(outside: OutOfRange) -> str:

@@ -12,7 +12,9 @@ from analytic.performance.mfu import Mfu, without_communication
 from analytic.planning.assumptions import BAND_NATS, MOE_APPROXIMATION
 from analytic.planning.budget import Dollars
 from analytic.planning.forward import Plan
+from analytic.planning.intervals import PlanIntervals
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Note, Section, Table, fact, facts
+from analytic.report.intervals import after, interval_items
 from analytic.report.law import law_items
 from analytic.report.market import doubt, market_items, skipped_items
 from analytic.report.placement import placement_items, verdict
@@ -89,11 +91,14 @@ def allocation_object(allocation: Allocation) -> dict[str, Json]:
     return {"params": allocation.params, "tokens": allocation.tokens, "loss": allocation.loss}
 
 
-def loss_text(loss: float, others: Mapping[str, float]) -> str:
-    """A loss next to what other laws say of the same budget."""
+def loss_text(loss: float, others: Mapping[str, float], intervals: PlanIntervals | None = None) -> str:
+    """A loss with its intervals, if there are any, next to what other laws say of the same budget."""
+    text = f"{loss:.2f} nats per token"
+    if intervals is not None:
+        text = after(f"{loss:.3f} nats per token", intervals.loss, "{:.3f}".format)
     if len(others) < 2:
-        return f"{loss:.2f} nats per token"
-    return f"{loss:.2f} nats per token; {min(others.values()):.2f} to {max(others.values()):.2f} by {len(others)} laws"
+        return text
+    return f"{text}; {min(others.values()):.2f} to {max(others.values()):.2f} by {len(others)} laws"
 
 
 def shape_text(spec: ModelSpec) -> str:
@@ -105,16 +110,12 @@ def shape_text(spec: ModelSpec) -> str:
 
 def _answer(plan: Plan) -> list[Line]:
     option, outcome, params, schedule = plan.option, plan.outcome, plan.params, plan.schedule
-    active = f", {compact(params.active)} active" if params.active != params.total else ""
-    band = ""
-    if plan.sensitivity.band is not None:
-        least, most = map(compact, plan.sensitivity.band)
-        band = f"; {least} to {most} come within {BAND_NATS} nats"
     losses = {law.name: allocation.loss for law, allocation in plan.sensitivity.laws}
+    tokens = f"{compact(outcome.tokens)}, {outcome.tokens / params.active:.1f} a parameter"
     lines = [
-        Line("model", f"{compact(params.total)} parameters{active}: {shape_text(plan.spec)}{band}"),
-        Line("tokens", f"{compact(outcome.tokens)}, {outcome.tokens / params.active:.1f} a parameter"),
-        Line("loss", f"{loss_text(outcome.loss, losses)} ({plan.request.law.name})"),
+        Line("model", _model_line(plan)),
+        Line("tokens", tokens if plan.intervals is None else after(tokens, plan.intervals.tokens)),
+        Line("loss", f"{loss_text(outcome.loss, losses, plan.intervals)} ({_by_law(plan)})"),
         Line("machine", _machine_line(plan)),
         Line("MFU", f"{percent(option.mfu.value)} {option.mfu.origin}"),
         Line("fit", verdict(plan.placement)),
@@ -126,6 +127,27 @@ def _answer(plan: Plan) -> list[Line]:
     else:
         lines.append(Line("next", "--write-config PATH writes the model; -v shows every term"))
     return lines
+
+
+def _model_line(plan: Plan) -> str:
+    """The size and the shape, and next to them, or for a law of known error before them, the sizes that do as well."""
+    params, band = plan.params, ""
+    active = f", {compact(params.active)} active" if params.active != params.total else ""
+    if plan.sensitivity.band is not None:
+        least, most = map(compact, plan.sensitivity.band)
+        band = f"{least} to {most}"
+    if plan.intervals is None:
+        near = f"; {band} come within {BAND_NATS} nats" if band else ""
+        return f"{compact(params.total)} parameters{active}: {shape_text(plan.spec)}{near}"
+    near = f"{band} parameters come within {BAND_NATS} nats; " if band else ""
+    best = after(f"{compact(params.total)}{active}", plan.intervals.params)
+    return f"{near}best {best}: {shape_text(plan.spec)}"
+
+
+def _by_law(plan: Plan) -> str:
+    if plan.intervals is None:
+        return f"{plan.request.law.name}, which states no intervals"
+    return f"{plan.request.law.name}, {plan.intervals.decades_beyond:.1f} decades beyond its runs"
 
 
 def _machine_line(plan: Plan) -> str:
@@ -208,7 +230,7 @@ def _model(plan: Plan) -> Iterator[Item]:
     yield Figure("tokens", "D, tokens", outcome.tokens, tokens)
     loss = f"{outcome.loss:.6f} nats per token, predicted by {plan.request.law.name}"
     yield Figure("loss", "loss", outcome.loss, loss)
-    yield from facts({"params_80": None, "tokens_80": None, "loss_80": None})  # published laws state no intervals
+    yield from interval_items(plan.intervals)
     yield from facts({"attention": family.convention, "seq_len": family.seq_len})
     yield from _data(plan)
 
@@ -300,7 +322,7 @@ def _allocation(allocation: Allocation) -> tuple[str, str, str]:
 
 
 def _law(plan: Plan) -> Iterator[Item]:
-    yield from law_items(plan.request.law, plan.extrapolations, plan.epochs)
+    yield from law_items(plan.request.law, plan.extrapolations, plan.epochs, plan.intervals)
     if plan.spec.has_experts:
         yield Figure("", "  approximation", None, MOE_APPROXIMATION)
     elif plan.request.law.n_means != "total":

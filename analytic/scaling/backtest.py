@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analytic.errors import FileError
 from analytic.scaling.fit import FitOptions, kept_runs
-from analytic.scaling.intervals import Prediction, can_fit, fit_with_intervals, largest_budget, split
+from analytic.scaling.intervals import FittedLaw, Prediction, can_fit, fit_with_intervals, largest_budget, split
 from analytic.scaling.runs import Run
 
 LEAST_TO_JUDGE_BY = 4
@@ -24,6 +24,7 @@ class HoldOut:
         largest_abs_error: the mean over the runs at the largest budget.
         coverage_80, coverage_95: the part of the measured losses inside the intervals.
         width_95: the median full width of the 95% interval over the prediction.
+        law: of the runs fitted.
     """
 
     decades: float
@@ -34,7 +35,7 @@ class HoldOut:
     coverage_80: float
     coverage_95: float
     width_95: float
-    kappa: float
+    law: FittedLaw
 
     @property
     def failed(self) -> bool:
@@ -65,7 +66,7 @@ def hold_out(runs: Sequence[Run], decades: float, options: FitOptions) -> HoldOu
         coverage_80=statistics.fmean(p.low_80 <= r.loss <= p.high_80 for p, r in zip(predictions, larger, strict=True)),
         coverage_95=statistics.fmean(p.low_95 <= r.loss <= p.high_95 for p, r in zip(predictions, larger, strict=True)),
         width_95=statistics.median((p.high_95 - p.low_95) / p.loss for p in predictions),
-        kappa=law.kappa,
+        law=law,
     )
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from analytic.errors import FileError
-from analytic.scaling.forms import FORMS, LOG_E, Coefficients, Form, FormName, log_loss, with_jacobian
+from analytic.scaling.forms import FORMS, LOG_E, Coefficients, Form, FormName
+from analytic.scaling.posterior import Predictive, coefficients
 from analytic.scaling.runs import Run
 from analytic.scaling.solver import Problem, descend, form_problem, polish, starting_points
 
@@ -71,14 +72,11 @@ class FitOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Predictive):
     """A fitted law.
 
     Attributes:
-        theta: the free parameters of the form, at the centre.
-        center: mean ln N and mean ln D of the runs.
-        covariance: of theta, sigma^2 times the inverse of the Hessian, the prior included.
-        sigma: the scatter of ln L about the law, one standard deviation.
+        theta, center, covariance, sigma: see `Predictive`.
         delta: where Huber's loss goes from square to straight.
         objective: the sum of Huber's loss over the runs, without the prior.
         agreement: the part of the starts that end in this minimum.
@@ -105,47 +103,6 @@ class Fit:
     def most_flops(self) -> float:
         """Of the largest run."""
         return max(run.flops for run in self.runs)
-
-    @property
-    def coefficients(self) -> Coefficients:
-        """At N and D themselves."""
-        import numpy as np
-
-        return coefficients(self.form, np.array(self.theta), self.center)
-
-    def log_loss(self, params: Array, tokens: Array) -> Array:
-        """ln L at each pair of N and D."""
-        import numpy as np
-
-        result: Array = log_loss(self.form, np.array([self.theta]), *self.centered(params, tokens))[0]
-        return result
-
-    def centered(self, params: Array, tokens: Array) -> tuple[Array, Array]:
-        import numpy as np
-
-        return np.log(params) - self.center[0], np.log(tokens) - self.center[1]
-
-    def standard_error(self, params: Array, tokens: Array) -> Array:
-        """Of ln L at each pair of N and D, by the covariance of theta alone."""
-        import numpy as np
-
-        _, jacobian = with_jacobian(self.form, np.array([self.theta]), *self.centered(params, tokens))
-        variance = np.einsum("np,pq,nq->n", jacobian[0], np.array(self.covariance), jacobian[0])
-        result: Array = np.sqrt(np.maximum(variance, 0))
-        return result
-
-
-def coefficients(form: Form, theta: Array, center: tuple[float, float]) -> Coefficients:
-    """A theta at the centre as coefficients at N and D themselves."""
-    e, a, alpha, b, beta, log_k = (float(value) for value in form.full(theta))
-    return Coefficients(
-        e=math.exp(e),
-        a=math.exp(a + alpha * center[0]),
-        b=math.exp(b + beta * center[1]),
-        alpha=alpha,
-        beta=beta,
-        k=math.exp(log_k),
-    )
 
 
 def fit_law(runs: Sequence[Run], options: FitOptions) -> Fit:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analytic.scaling.forms import ALPHA, BETA, FARTHEST, LEAST, LOG_A, LOG_B, LOG_K, MOST
-from analytic.scaling.intervals import FittedLaw, Prediction
+from analytic.scaling.intervals import Prediction, PredictiveLaw
+from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import SIX_N, Cost
+from analytic.scaling.posterior import Predictive, posterior
 from analytic.scaling.runs import Run
 
 if TYPE_CHECKING:
-    from analytic.scaling.fit import Fit
     from analytic.scaling.forms import Array
 
 DRAWS = 2000
@@ -61,7 +62,15 @@ class FittedPlan:
         return self.decades_beyond > FARTHEST_USEFUL_DECADES
 
 
-def best_params(fit: Fit, flops: float, cost: Cost = SIX_N) -> float:
+def predictive(law: ScalingLaw) -> PredictiveLaw | None:
+    """A law with what its file says of its error; None of one that states none."""
+    u = law.uncertainty
+    if u is None:
+        return None
+    return PredictiveLaw(posterior(u, law.e, law.a, law.alpha, law.b, law.beta, law.k), u.kappa)
+
+
+def best_params(fit: Predictive, flops: float, cost: Cost = SIX_N) -> float:
     """The N of least loss at C = f(N) D."""
     import numpy as np
 
@@ -73,7 +82,7 @@ def best_params(fit: Fit, flops: float, cost: Cost = SIX_N) -> float:
     return math.exp(_bisected(fit, six, flops, log_cost, elasticity, (-FARTHEST, FARTHEST))[0])
 
 
-def plan_with_intervals(law: FittedLaw, flops: float, cost: Cost = SIX_N, *, seed: int = 0) -> FittedPlan:
+def plan_with_intervals(law: PredictiveLaw, flops: float, cost: Cost = SIX_N, *, seed: int = 0) -> FittedPlan:
     """The best N, its D and the loss, each with 80 and 95%: N and D by draws of theta from N(theta, kappa^2 Cov)."""
     import numpy as np
 
@@ -97,13 +106,13 @@ def plan_with_intervals(law: FittedLaw, flops: float, cost: Cost = SIX_N, *, see
     return FittedPlan(
         params=_interval(params, np.exp(log_params)),
         tokens=_interval(best.tokens, np.exp(log_tokens)),
-        loss=_loss_interval(law.predict_runs([best])[0]),
+        loss=loss_interval(law.predict_runs([best])[0]),
         near_optimal=near_optimal(fit, flops, params, cost),
         decades_beyond=max(math.log10(flops / fit.most_flops), 0.0),
     )
 
 
-def near_optimal(fit: Fit, flops: float, best: float, cost: Cost = SIX_N) -> tuple[float, float]:
+def near_optimal(fit: Predictive, flops: float, best: float, cost: Cost = SIX_N) -> tuple[float, float]:
     """The least and the most N whose loss at C = f(N) D is within 5 mnat of that of the best N."""
     import numpy as np
 
@@ -114,7 +123,7 @@ def near_optimal(fit: Fit, flops: float, best: float, cost: Cost = SIX_N) -> tup
     return float(near[0]), float(near[-1])
 
 
-def _draws(law: FittedLaw, seed: int) -> Array:
+def _draws(law: PredictiveLaw, seed: int) -> Array:
     """Draws of theta, (draws, size), inside the bounds of the fit."""
     import numpy as np
 
@@ -128,7 +137,7 @@ def _draws(law: FittedLaw, seed: int) -> Array:
 
 
 def _bisected(
-    fit: Fit,
+    fit: Predictive,
     six: Array,
     flops: float,
     log_cost: Callable[[Array], Array],
@@ -155,6 +164,7 @@ def _interval(value: float, draws: Array) -> Interval:
     return Interval(value, low_80, high_80, low_95, high_95)
 
 
-def _loss_interval(prediction: Prediction) -> Interval:
+def loss_interval(prediction: Prediction) -> Interval:
+    """The loss of a run alone."""
     p = prediction
     return Interval(p.loss, p.low_80, p.high_80, p.low_95, p.high_95)

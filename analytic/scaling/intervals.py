@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from analytic.scaling.fit import LEAST_SIGMA, Fit, FitOptions, fit_law, kept_runs, least_runs
 from analytic.scaling.forms import ALPHA, BETA, LOG_A, LOG_B, NAMES
+from analytic.scaling.posterior import Predictive
 from analytic.scaling.runs import Run
 
 if TYPE_CHECKING:
@@ -57,28 +58,16 @@ class OwnBacktest:
 
 
 @dataclass(frozen=True, slots=True)
-class FittedLaw:
-    """A fit and how much wider its intervals have to be."""
+class PredictiveLaw:
+    """A law that states its own error, and how much wider its intervals have to be."""
 
-    fit: Fit
+    fit: Predictive
     kappa: float
-    backtests: tuple[OwnBacktest, ...]
 
     @property
     def covariance(self) -> tuple[tuple[float, ...], ...]:
         """Of theta, kappa included."""
         return tuple(tuple(self.kappa**2 * value for value in row) for row in self.fit.covariance)
-
-    @property
-    def coefficient_covariance(self) -> tuple[tuple[float, ...], ...]:
-        """Of ln E, ln A, alpha, ln B, beta and ln k at N and D themselves, kappa included; 0 where one is fixed."""
-        import numpy as np
-
-        at_origin = np.eye(len(NAMES))
-        at_origin[LOG_A, ALPHA], at_origin[LOG_B, BETA] = self.fit.center
-        by_theta = at_origin @ self.fit.form.matrix()
-        rows = by_theta @ np.array(self.covariance) @ by_theta.T
-        return tuple(tuple(row) for row in rows.tolist())
 
     def predict(self, points: Sequence[tuple[float, float]]) -> tuple[Prediction, ...]:
         """The losses of (N, D) trained at C = 6 N D."""
@@ -98,6 +87,25 @@ class FittedLaw:
     def moments(self, runs: Sequence[Run]) -> tuple[Array, Array]:
         """ln L of each run and its standard deviation."""
         return _moments(self.fit, self.kappa, runs)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedLaw(PredictiveLaw):
+    """A fit and how much wider its intervals have to be."""
+
+    fit: Fit
+    backtests: tuple[OwnBacktest, ...]
+
+    @property
+    def coefficient_covariance(self) -> tuple[tuple[float, ...], ...]:
+        """Of ln E, ln A, alpha, ln B, beta and ln k at N and D themselves, kappa included; 0 where one is fixed."""
+        import numpy as np
+
+        at_origin = np.eye(len(NAMES))
+        at_origin[LOG_A, ALPHA], at_origin[LOG_B, BETA] = self.fit.center
+        by_theta = at_origin @ self.fit.form.matrix()
+        rows = by_theta @ np.array(self.covariance) @ by_theta.T
+        return tuple(tuple(row) for row in rows.tolist())
 
 
 def fit_with_intervals(runs: Sequence[Run], options: FitOptions) -> FittedLaw:
@@ -147,7 +155,7 @@ def _backtest(runs: Sequence[Run], decades: float, options: FitOptions) -> tuple
     return len(smaller), (np.log([run.loss for run in larger]) - log_loss) / deviation
 
 
-def _moments(fit: Fit, kappa: float, runs: Sequence[Run]) -> tuple[Array, Array]:
+def _moments(fit: Predictive, kappa: float, runs: Sequence[Run]) -> tuple[Array, Array]:
     import numpy as np
 
     params, tokens = np.array([run.params for run in runs]), np.array([run.tokens for run in runs])

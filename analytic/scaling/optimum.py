@@ -105,6 +105,12 @@ def optimum(
     return at(_switch(lambda params: compute_flops / cost.flops_per_token(params) > most_tokens, compute_flops))
 
 
+def at_ratio(compute_flops: float, cost: Cost, tokens_per_param: float) -> tuple[float, float]:
+    """The N and the D of so many tokens per parameter that spend the compute."""
+    params = _switch(lambda n: tokens_per_param * n * cost.flops_per_token(n) < compute_flops, compute_flops)
+    return params, compute_flops / cost.flops_per_token(params)
+
+
 def enough_params(
     law: ScalingLaw, most_tokens: float, unique_tokens: float, cost: Cost, *, tokens_per_param: float, nats: float
 ) -> float:
