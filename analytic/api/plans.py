@@ -98,6 +98,11 @@ def plan(
         assumed=tuple(assumed),
         micro_batch=optional_integer(micro_batch, MAX_DIMENSION) or 1,
     )
+    return _planned(request, calibration, hardware)
+
+
+def _planned(request: Request, calibration: str | Path | None, hardware: Hardware) -> Result[Plan]:
+    """The plan, and with a calibration the same at a constant MFU."""
     laws = load_laws() | {request.law.name: request.law}
     flat: Plan | None = None
     if calibration is not None:
