@@ -12,7 +12,7 @@ from typing import Any, Never, get_args
 from analytic.errors import UsageError
 from analytic.hardware.gpus import DTYPES
 from analytic.hardware.table import Hardware
-from analytic.limits import MAX_DIMENSION, MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS, MOST_USD
+from analytic.limits import MAX_DIMENSION, MAX_PARAMETERS, MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS, MOST_USD
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.flops import AttentionConvention
 from analytic.model.optimizer import Optimizer
@@ -229,6 +229,14 @@ FLAGS: Mapping[str, Flag] = {
     "law": Flag(help="a scaling law by name, or a TOML file with one", metavar="NAME|FILE"),
     "kind": Flag(help="dense (default) or moe", choices=("dense", "moe")),
     "vocab_size": Flag(help="default: 32,000", metavar="V", read=_integer(MAX_DIMENSION)),
+    "params": Flag(help="train a model of this size, such as 8B", metavar="N", read=_integer(MAX_PARAMETERS)),
+    "inference_tokens": Flag(
+        help="the budget also pays for serving so many tokens", metavar="T", read=_integer(MOST_TOKENS)
+    ),
+    "inference_mfu": Flag(help="of serving; default: 0.1, assumed", metavar="X", read=parse_share),
+    "inference_gpu": Flag(
+        help="what serves, and its price per hour; default: what trains", metavar="NAME[=USD]", read=_priced
+    ),
     "write_config": Flag(help="write the architecture as a config.json", metavar="PATH", read=Path),
     "plot": Flag(help="draw a picture, as .png or .svg", metavar="PATH", read=_picture),
     # law fit
