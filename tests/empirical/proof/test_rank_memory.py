@@ -15,8 +15,8 @@ import torch
 from analytic.memory import rank
 from analytic.memory.fsdp_overlay import Overlay
 from analytic.memory.rank import RankSchedule
-from analytic.memory.rank_groups import GroupBytes
-from analytic.memory.stretch import Piece
+from analytic.memory.rank_groups import GroupBytes, group_bytes
+from analytic.memory.stretch import Piece, Stretch
 from analytic.memory.tensors import Event
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
@@ -176,7 +176,7 @@ def test_a_tied_table_that_is_stored_twice_is_so_on_the_cpu() -> None:
 
 def _without_padding(tensors: Sequence[ParameterTensor], ranks: int, setup: TrainingSetup, stored: int) -> GroupBytes:
     numels = [tensor.numel for tensor in tensors]
-    right = PLAIN_GROUP_BYTES(tensors, ranks, setup, stored)
+    right = group_bytes(tensors, ranks, setup, stored)
     gathered, reducing = sum(numels) * setup.itemsize, sum(numels) * stored
     return replace(right, gathered_bytes=gathered, unsharded_bytes=gathered, reducing_bytes=reducing)
 
@@ -188,9 +188,9 @@ def _gathered_when_needed(self: Overlay, group: GroupBytes) -> list[Event]:
 
 def _freed_at_once(self: Overlay, group: GroupBytes, frees_gradients: Sequence[Piece], count: int = 1) -> list[Piece]:
     *pieces, reduced, added = PLAIN_REDUCE(self, group, frees_gradients, count)
-    freed = (next(piece[0] for piece in pieces if piece[1] == group.reducing_bytes), -group.reducing_bytes)
+    (label,) = {piece[0] for piece in pieces if not isinstance(piece, Stretch) and piece[1] == group.reducing_bytes}
     self._reducing = 0
-    return [*pieces, reduced, added, freed]
+    return [*pieces, reduced, added, (label, -group.reducing_bytes)]
 
 
 def _not_all_reduced(self: Overlay, group: GroupBytes, frees_gradients: Sequence[Piece], count: int = 1) -> list[Piece]:
@@ -203,7 +203,7 @@ def _not_all_reduced(self: Overlay, group: GroupBytes, frees_gradients: Sequence
     return pieces
 
 
-PLAIN_GROUP_BYTES, PLAIN_UNSHARD, PLAIN_REDUCE = rank.group_bytes, Overlay.unshard_again, Overlay.reduce
+PLAIN_UNSHARD, PLAIN_REDUCE = Overlay.unshard_again, Overlay.reduce
 # whose peak is at the loss, in forward, so that the peak alone does not catch what is wrong in backward
 HYBRID = RankCase(
     parsed(SMALL | {"vocab_size": 2053}),
@@ -253,7 +253,8 @@ def test_wrong_schedules_are_caught_by_the_profile(
     if name == "unshard_again":
         monkeypatch.setattr(Overlay, "prefetch", lambda *_: [])
     divergence = step_divergence(hybrid_schedule(), hybrid_step)
-    assert divergence is not None and hybrid_step.base_bytes is not None
+    assert divergence is not None
+    assert hybrid_step.base_bytes is not None
     assert named in str(divergence)
     assert (hybrid_schedule().top().total_bytes == hybrid_step.base_bytes + hybrid_step.peak_bytes) is peak_agrees
 
