@@ -12,7 +12,17 @@ from typing import Any, Never, get_args
 from analytic.errors import UsageError
 from analytic.hardware.gpus import DTYPES
 from analytic.hardware.table import Hardware
-from analytic.limits import MAX_DIMENSION, MAX_PARAMETERS, MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS, MOST_USD
+from analytic.limits import (
+    MAX_DIMENSION,
+    MAX_PARAMETERS,
+    MOST_DAYS,
+    MOST_DECADES,
+    MOST_EPOCHS,
+    MOST_FLOPS,
+    MOST_GPUS,
+    MOST_TOKENS,
+    MOST_USD,
+)
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.flops import AttentionConvention
 from analytic.model.optimizer import Optimizer
@@ -26,8 +36,6 @@ from analytic.units import GpuCount, parse_gpus, parse_hours, parse_integer, par
 
 PICTURES = (".png", ".svg")
 MOST_MINUTES = 7 * 24 * 60
-MOST_DECADES = 20.0
-MOST_FLOPS = 1e32  # a million times the largest run published
 LAW_FORMS = (*get_args(FormName), "repeats")
 
 
@@ -245,6 +253,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "config_column": Flag(help="of models or config.json: N and FLOPs are counted", metavar="COLUMN"),
     "unique_column": Flag(help="of distinct tokens: only --form repeats keeps repeated data", metavar="COLUMN"),
+    "schedule_column": Flag(help="of learning-rate schedules; default: schedule, if there is one", metavar="COLUMN"),
     "form": Flag(help="default: coupled", choices=LAW_FORMS),
     "prior": Flag(help="of the coupled form: published (default), none, or a TOML file", metavar="published|none|FILE"),
     "objective": Flag(help="default: mad, by the scatter of the runs", choices=get_args(ObjectiveName)),
