@@ -206,7 +206,9 @@ FLAGS: Mapping[str, Flag] = {
         read=_mfu,
         is_repeated=True,
     ),
-    "reserve": Flag(help="memory kept free, such as 2GB; default: 2GB, assumed", metavar="BYTES"),
+    "reserve": Flag(
+        help="memory kept free, such as 2GB; default: 2GB of one GPU, of several by layout", metavar="BYTES"
+    ),
     "calibration": Flag(help="what was timed: MFU by shape instead of a constant", metavar="FILE", read=Path),
     # layout
     "dp_shard": Flag(help="ranks that share every state (FSDP); default: all that are left", metavar="N", read=_axis),
