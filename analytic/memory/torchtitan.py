@@ -14,8 +14,9 @@ from analytic.memory.rank_peak import RankPeak
 from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
+from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
-from analytic.parallelism.torchtitan import end_params, stage_ranges, stages_in_flight, stored_bytes
+from analytic.parallelism.torchtitan import end_params, last_rank, stage_ranges, stored_bytes
 
 HALF = 2
 # Cross entropy in backward: the fp32 log-softmax, its gradient and the logits' (train.py, loss_fn).
@@ -55,12 +56,13 @@ def _peak(
         count * _kept(kind, model, tokens, layout, policy, is_compiled)
         for count, kind in zip(counts, model.kinds, strict=True)
     )
-    held = held * stages_in_flight(layout, rank) // layout.virtual_stages if layout.pp > 1 else held
+    if layout.pp > 1:
+        held = held * Pipeline.of(layout).in_flight(rank) // layout.virtual_stages
     shard = -(-own // shards)
     unreduced = stored * own if layout.pp > 1 else 0  # summed over micro-batches before they are reduced
     gathered = HALF * own if layout.pp > 1 else HALF * ends
     passing, moment = _layer_backward(model, counts, tokens, layout, policy)
-    if rank == layout.pp - 1:
+    if rank == last_rank(layout):
         loss = _LOSS_BYTES * tokens * padded_vocab(model.spec.vocab_size, layout.tp) // layout.tp
         after = HALF * max(layers) if layout.pp == 1 else 0  # the last layer is not resharded after forward
         passing, moment = max((passing, moment), (loss + after, "backward of the loss"))
