@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analytic.errors import UsageError
-from analytic.model.spec import LAYER_NORM, SANDWICH_NORM, ModelSpec, Norm, QkNorm
+from analytic.model.spec import LAYER_NORM, SANDWICH_NORM, DenseFfn, ModelSpec, Norm, QkNorm
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.megatron import check_megatron, end_params, stage_ranges, stages_in_flight
@@ -53,7 +53,7 @@ REFUSED: list[tuple[str, ModelSpec, dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         "intermediate",
-        model(replace(DENSE, ffn=replace(DENSE.ffn, intermediate_size=81))),
+        model(replace(DENSE, ffn=DenseFfn(intermediate_size=81))),
         {"tp": 2},
         {},
         "intermediate_size = 81",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analytic.errors import UsageError
-from analytic.model.spec import LAYER_NORM, ModelSpec
+from analytic.model.spec import LAYER_NORM, DenseFfn, ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.shapes import StackModel
@@ -50,10 +50,12 @@ REFUSED: list[tuple[str, ModelSpec, dict[str, Any], dict[str, Any], str]] = [
     ("latent", model(LATENT), {}, {}, "layers mla+dense"),
     ("biases", model(replace(DENSE, attention=replace(ATTENTION, qkv_bias=True))), {}, {}, "layers gqa+dense"),
     ("layer norm", model(replace(DENSE, norm=LAYER_NORM)), {}, {}, "layers gqa+dense"),
-    ("not gated", model(replace(DENSE, ffn=replace(DENSE.ffn, gated=False))), {}, {}, "layers gqa+dense"),
+    ("not gated", model(replace(DENSE, ffn=DenseFfn(intermediate_size=F, gated=False))), {}, {}, "layers gqa+dense"),
     ("window", model(replace(DENSE, attention=replace(ATTENTION, sliding_window=8))), {}, {}, "layers gqa+dense"),
     ("positions", model(num_positions=64, has_rotary=False), {}, {}, "embeddings of positions"),
     ("embedding norm", model(embedding_norm=LAYER_NORM), {}, {}, "embedding_norm"),
+    ("embedding size", model(embedding_size=24), {}, {}, "embedding_size"),
+    ("final norm", model(final_norm=None), {}, {}, "final_norm = none"),
     ("fp16", model(), {}, {"precision": "fp16"}, "precision = fp16: expected bf16"),
     ("eager", model(), {}, {"attention_kernel": "eager"}, "attention kernel eager"),
 ]
