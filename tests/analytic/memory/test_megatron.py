@@ -69,6 +69,12 @@ def test_without_an_optimizer_there_are_no_states() -> None:
     assert peak(model(), Layout(), setup=replace(SETUP, optimizer="none")).optimizer_bytes == 0
 
 
+def test_gradients_are_in_16_bits_without_mixed_precision() -> None:
+    mixed, half = peak(model(), Layout()), peak(model(), Layout(mixed_precision=False))
+    assert mixed.gradients_bytes == 2 * half.gradients_bytes
+    assert mixed.optimizer_bytes == half.optimizer_bytes
+
+
 def test_the_first_stage_holds_pp_micro_batches_and_the_gradients_of_one_layer() -> None:
     spec, one = model(*(DENSE,) * 12), Layout(pp=4, micro_batches=8)
     found = peak(spec, one)

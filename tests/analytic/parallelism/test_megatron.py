@@ -62,16 +62,23 @@ REFUSED: list[tuple[str, ModelSpec, dict[str, Any], dict[str, Any], str]] = [
     (
         "layers",
         model(),
-        {"pp": 3, "micro_batches": 3},
+        {"pp": 5, "micro_batches": 5},
         {},
-        "pp = 3, virtual_stages = 1: expected a product that divides 4",
+        "pp = 5, virtual_stages = 1: expected a product that divides",
+    ),
+    (
+        "no layer",
+        model(),
+        {"pp": 6, "micro_batches": 6},
+        {},
+        "pp = 6, virtual_stages = 1: expected a product that divides",
     ),
     (
         "virtual stages",
         model(),
-        {"pp": 2, "virtual_stages": 3, "micro_batches": 4},
+        {"pp": 2, "virtual_stages": 4, "micro_batches": 4},
         {},
-        "virtual_stages = 3: expected a product",
+        "virtual_stages = 4: expected a product",
     ),
     ("no pipeline", model(), {"virtual_stages": 2}, {}, "virtual_stages = 2: expected 1 without a pipeline"),
     (
@@ -146,6 +153,7 @@ def test_what_megatron_refuses_names_the_dimension(
         (model(), TWO),
         (model(), {"pp": 2, "virtual_stages": 2, "micro_batches": 4, "dp_replicate": 2, "dp_shard": 3}),
         (model(tie_word_embeddings=True), {"pp": 4, "micro_batches": 2}),
+        (model(), {"pp": 3, "micro_batches": 3}),
         (model(ROUTED, ROUTED), {"tp": 2, "ep": 4, "dp_shard": 4}),
         (model(LATENT), {"tp": 4}),
         (model(replace(DENSE, attention=replace(ATTENTION, num_heads=8, num_kv_heads=2))), {"tp": 4}),
@@ -161,6 +169,12 @@ def test_virtual_stages_are_as_many_layers_and_pp_apart() -> None:
         [(0, 2), (4, 6), (8, 10)],
         [(2, 4), (6, 8), (10, 12)],
     ]
+
+
+def test_embedding_and_head_count_as_a_layer_each_where_stages_are_uneven_without() -> None:
+    pipeline = layout(pp=2, virtual_stages=2, micro_batches=2)
+    # 10 layers and 2 are four stages of 3, the first and the last of which have 2 layers
+    assert [stage_ranges(10, pipeline, stage) for stage in (0, 1)] == [[(0, 2), (5, 8)], [(2, 5), (8, 10)]]
 
 
 def test_the_first_stage_has_pp_and_pp_less_one_over_v_micro_batches_in_flight() -> None:
@@ -254,6 +268,13 @@ def test_zero_1_scatters_fp32_gradients_and_gathers_16_bit_parameters() -> None:
     assert found["dp_shard", "reduce_scatter", "gradients"] == (1, 4 * dense)
     assert found["dp_shard", "all_gather", "parameters"] == (1, 2 * dense)
     assert found["dp_replicate", "all_reduce", "gradients"] == (1, 4 * -(-dense // 6))
+
+
+def test_gradients_are_reduced_in_16_bits_without_mixed_precision() -> None:
+    mixed, half = (sent(model(), Layout(dp_shard=3, tp=2, mixed_precision=mixed)) for mixed in (True, False))
+    assert half["dp_shard", "reduce_scatter", "gradients"][1] * 2 == mixed["dp_shard", "reduce_scatter", "gradients"][1]
+    assert half["dp_shard", "all_gather", "parameters"] == mixed["dp_shard", "all_gather", "parameters"]
+    assert half["tp", "all_reduce", "norms"] == (1, 2 * (L * 2 * H + H))
 
 
 def test_experts_are_reduced_among_the_ranks_that_share_them() -> None:
