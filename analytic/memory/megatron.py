@@ -13,6 +13,7 @@ Not counted: the allocator's rounding, and buffers of a few megabytes (token ids
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import mul
 
 from analytic.memory.rank_peak import RankPeak
 from analytic.model.optimizer import FP32_BYTES, cost_of
@@ -57,9 +58,9 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
         if counts in seen and not is_last:
             continue
         seen.add(counts)
-        dense = sum(map(_times, counts, own)) + end_params(model, layout, stage)
-        routed = sum(map(_times, counts, experts))
-        held = sum(map(_times, counts, kept)) * stages_in_flight(layout, stage) // layout.virtual_stages
+        dense = sum(map(mul, counts, own)) + end_params(model, layout, stage)
+        routed = sum(map(mul, counts, experts))
+        held = sum(map(mul, counts, kept)) * stages_in_flight(layout, stage) // layout.virtual_stages
         passing, moment = _passing(model, counts, tokens, layout, policy)
         if is_last:
             head = _head(model, tokens, layout)
@@ -76,10 +77,6 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
             moment=moment,
             origin=ORIGIN,
         )
-
-
-def _times(count: int, one: int) -> int:
-    return count * one
 
 
 def _kept(kind: LayerShape, model: StackModel, tokens: int, layout: Layout, policy: Recompute) -> int:

@@ -80,3 +80,11 @@ def test_schedules_hold_as_many_stages_as_torch_runs_ahead(schedule: Any, in_fli
     found = peak(one, model(*(DENSE,) * 30))
     # stages of 8, 8, 8 and 8 layers, one of which is the embedding: 7 and 8 on the first rank
     assert found.activations_bytes == (7 + 8) * (2 * T * NONE + 4 * T * 6) * in_flight // 2
+
+
+def test_a_v_shaped_schedule_may_hold_most_on_a_later_rank() -> None:
+    v_shaped = layout(pp=4, virtual_stages=2, pipeline_schedule="zbv", micro_batches=3)
+    found = peak(v_shaped, model(*(DENSE,) * 30))
+    # eight stages of 4 layers; rank 1 holds at most 3 + 1 + 1 of them, rank 2 as many as there are: 2 x 3
+    assert found.rank == 2
+    assert found.activations_bytes == 8 * (2 * T * NONE + 4 * T * 6) * 6 // 2
