@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from analytic.memory import ops
-from analytic.memory.blocks import linear, rms_norm, rotate, rotate_halves
+from analytic.memory.blocks import column_linear, linear, rms_norm, rotate, rotate_halves, row_linear
 from analytic.memory.cuda import Heads, flash_backward_bytes, heads_of
 from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
@@ -36,13 +36,13 @@ def attend(t: Tape, a: Attention, x: Tensor, context: Context) -> Attended:
 
 def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Context) -> Attended:
     """`LlamaAttention.forward`; with norms on q and k `Qwen3Attention.forward`."""
-    setup = context.setup
+    setup, ranks = context.setup, context.implementation.attention_ranks
     repeats = setup.attention_kernel == "efficient" and a.num_heads > a.num_kv_heads
     copies_values = setup.attention_kernel == "eager" or repeats
 
     def project(part: str, heads: int, *, norm: bool, copies: bool) -> Tensor:
         name = f"self_attn.{part}_proj"
-        out = linear(t, x, name, heads * a.head_dim, has_bias=a.qkv_bias)
+        out = column_linear(t, x, name, heads * a.head_dim, ranks=ranks, has_bias=a.qkv_bias)
         out = ops.reshape(t, out, name, heads=heads, copies=copies and heads > 1 and setup.seq_len > 1)
         return rms_norm(t, out, f"self_attn.{part}_norm") if norm else out
 
@@ -51,7 +51,7 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
     v = project("v", a.num_kv_heads, norm=False, copies=copies_values)
     q, k = rotate_halves(t, q, k, context.tables)
     out, weights = _kernel(t, heads_of(a), q, k, v, setup)
-    return Attended(linear(t, out, "self_attn.o_proj", x.width, has_bias=a.output_bias), weights)
+    return Attended(row_linear(t, out, "self_attn.o_proj", x.width, ranks=ranks, has_bias=a.output_bias), weights)
 
 
 def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attended:

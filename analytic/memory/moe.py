@@ -35,7 +35,7 @@ def moe_ffn(t: Tape, f: MoeFfn, x: Tensor, context: Context) -> Tensor:
     out = ops.reshape(t, _experts(t, f, rows, routed), "mlp: by sequence")
     if f.shared is None:
         return out
-    shared = gated_ffn(t, x, f.shared.intermediate_size, "mlp.shared_experts")
+    shared = gated_ffn(t, x, f.shared.intermediate_size, "mlp.shared_experts", ranks=context.implementation.tp)
     return ops.add(t, out, shared, "mlp: routed + shared")
 
 
