@@ -27,8 +27,12 @@ def column_linear(t: Tape, x: Tensor, name: str, out: int, *, ranks: int, has_bi
 
 def row_linear(t: Tape, x: Tensor, name: str, out: int, *, ranks: int, has_bias: bool = False) -> Tensor:
     """`nn.Linear` of which each tensor-parallel rank multiplies the columns of x that it has."""
+    if ranks == 1:
+        return linear(t, x, name, out, has_bias=has_bias)
     partial = linear(t, x, name, out, has_bias=has_bias)
-    return collectives.sum_output(t, partial, name) if ranks > 1 else partial
+    if has_bias:
+        t.new(f"{name}: share of the bias", (out, 1), t.itemsize)
+    return collectives.sum_output(t, partial, name)
 
 
 def rms_norm(t: Tape, x: Tensor, name: str) -> Tensor:
@@ -105,9 +109,7 @@ def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Te
     )
 
 
-def gated_ffn(
-    t: Tape, x: Tensor, intermediate_size: int, name: str, *, ranks: int, has_bias: bool = False
-) -> Tensor:
+def gated_ffn(t: Tape, x: Tensor, intermediate_size: int, name: str, *, ranks: int, has_bias: bool = False) -> Tensor:
     """`LlamaMLP.forward`: down(silu(gate x) * up x)."""
 
     def column(part: str) -> Tensor:

@@ -34,13 +34,14 @@ class Implementation:
     Attributes:
         name: what a prediction says it is for.
         rotary: how q and k are turned. router: how tokens are routed, in a model with experts.
-        tp: ranks that share each matrix (`local.on_tp_rank`).
+        tp: ranks that share each matrix. vocab_size: of all of them, where the spec is that of one (`local`).
     """
 
     name: str
     rotary: RotaryKind
     router: Router | None
     tp: int = 1
+    vocab_size: int = 0
 
     @property
     def attention_ranks(self) -> int:

@@ -17,19 +17,25 @@ from analytic.model.spec import (
     ModelSpec,
     MoeFfn,
 )
+from analytic.parallelism.sharding import own_shard
 
 
-def on_tp_rank(spec: ModelSpec, implementation: Implementation, tp: int) -> tuple[ModelSpec, Implementation]:
+def on_tp_rank(
+    spec: ModelSpec, implementation: Implementation, tp: int, coordinate: int = 0
+) -> tuple[ModelSpec, Implementation]:
     """The model in the shapes of one of `tp` ranks, and the implementation with their collectives.
 
-    A schedule of the two is that of a rank; what is not split is whole on each.
+    A schedule of the two is that of the rank; what is not split is whole on each. The vocabulary need not be shared
+    equally: the last ranks have less of it.
 
     Raises:
-        UsageError: a dimension that the ranks cannot share equally.
+        UsageError: a dimension that the ranks cannot share equally, or a rank without a part of the vocabulary.
     """
-    local = replace(implementation, tp=tp)
+    vocab_size = own_shard(spec.vocab_size, tp, coordinate)
+    if not vocab_size:
+        raise UsageError(f"tp = {tp}: rank {coordinate} has no part of vocab_size = {spec.vocab_size}")
+    local = replace(implementation, tp=tp, vocab_size=spec.vocab_size)
     layers = {layer: _layer(layer, local) for layer in set(spec.layers)}
-    vocab_size = _share("vocab_size", spec.vocab_size, tp)
     return replace(spec, vocab_size=vocab_size, layers=tuple(layers[layer] for layer in spec.layers)), local
 
 

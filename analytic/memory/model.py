@@ -61,7 +61,7 @@ def forward(t: Tape, spec: ModelSpec, implementation: Implementation, setup: Tra
     table = t.parameter("embed_tokens", spec.vocab_size, spec.hidden_size)
     hidden = _model(t, spec, table, implementation, setup)
     weight = table if spec.tie_word_embeddings else t.parameter("lm_head", spec.vocab_size, spec.hidden_size)
-    return _loss(t, hidden, weight, implementation.tp, setup)
+    return _loss(t, hidden, weight, implementation, setup)
 
 
 def backward(t: Tape, loss: Tensor) -> None:
@@ -75,7 +75,7 @@ def backward(t: Tape, loss: Tensor) -> None:
 def _model(t: Tape, spec: ModelSpec, table: Parameter, implementation: Implementation, setup: TrainingSetup) -> Tensor:
     """`LlamaModel.forward`, which holds the embeddings, the positions and the rotary tables until it returns."""
     with t.module("embed_tokens"):
-        embedded = _embedding(t, table, setup.tokens, implementation.tp)
+        embedded = _embedding(t, table, setup.tokens, implementation)
     context = _positions(t, spec, implementation, setup)
     x = embedded
     for scheduled in scheduled_layers(spec):
@@ -87,9 +87,9 @@ def _model(t: Tape, spec: ModelSpec, table: Parameter, implementation: Implement
         return rms_norm(t, x, "norm")
 
 
-def _embedding(t: Tape, table: Parameter, tokens: int, ranks: int) -> Tensor:
-    if ranks > 1:
-        return collectives.embedding(t, table, tokens, ranks)
+def _embedding(t: Tape, table: Parameter, tokens: int, implementation: Implementation) -> Tensor:
+    if implementation.tp > 1:
+        return collectives.embedding(t, table, tokens, implementation.vocab_size)
     node = t.record(table.name, [Flow(table, table.numel * t.itemsize)])
     return t.new(table.name, (tokens, table.width), t.itemsize, node)
 
@@ -128,18 +128,18 @@ def _cos_and_sin(t: Tape, shape: Shape) -> tuple[Tensor, ...]:
     return tuple(t.new(f"rotary: {name}", shape, t.itemsize, category=Category.INPUTS) for name in ("cos", "sin"))
 
 
-def _logits(t: Tape, hidden: Tensor, weight: Parameter, ranks: int) -> Tensor:
+def _logits(t: Tape, hidden: Tensor, weight: Parameter, implementation: Implementation) -> Tensor:
     """`lm_head`; tensor-parallel ranks gather their columns, so that each has all logits."""
-    if ranks == 1:
+    if implementation.tp == 1:
         return ops.linear(t, hidden, weight, name="lm_head")
     columns = ops.linear(t, collectives.sum_gradient(t, hidden, "lm_head"), weight, name="lm_head")
-    return collectives.gather_columns(t, columns, ranks, "lm_head")
+    return collectives.gather_columns(t, columns, implementation.tp, implementation.vocab_size, "lm_head")
 
 
-def _loss(t: Tape, hidden: Tensor, weight: Parameter, ranks: int, setup: TrainingSetup) -> Tensor:
+def _loss(t: Tape, hidden: Tensor, weight: Parameter, implementation: Implementation, setup: TrainingSetup) -> Tensor:
     """`lm_head` and `ForCausalLMLoss`, with labels shifted by padding them."""
     with t.module("lm_head"):
-        logits = _logits(t, hidden, weight, ranks)
+        logits = _logits(t, hidden, weight, implementation)
     logits32 = ops.cast(t, logits, ops.FP32, "loss: logits in fp32")
     padded = t.new("loss: padded labels", (setup.micro_batch, setup.seq_len + 1), ops.INT64)
     labels = padded
