@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -62,7 +62,7 @@ class Replacement:
                 f"{self.path.replace(':', '.')}: expected the signature {self.signature or 'of a function'}, found "
                 f"{found} in torch {version('torch')} and transformers {version('transformers')}"
             )
-        raw, made = vars(owner).get(name, _MISSING), self.made(plain)
+        raw, made = vars(owner).get(name, _MISSING), functools.update_wrapper(self.made(plain), plain)
         setattr(owner, name, staticmethod(made) if isinstance(raw, staticmethod) else made)
         try:
             yield
@@ -126,7 +126,6 @@ def watching_groups(on_enter: Callable[[str], object], on_exit: Callable[[], obj
     """Call `on_enter` with the modules of an FSDP2 group while it gathers or reduces: `model.layers.3`, or `root`."""
 
     def made(plain: Any) -> Any:
-        @functools.wraps(plain)
         def method(group: Any, *args: Any, **kwargs: Any) -> Any:
             on_enter(group._module_fqn or "root")
             try:
@@ -137,12 +136,57 @@ def watching_groups(on_enter: Callable[[str], object], on_exit: Callable[[], obj
         return method
 
     group = f"{_FSDP}._fsdp_param_group:FSDPParamGroup"
-    return replaced(
-        [
-            Replacement(f"{group}.unshard", "(self, async_op=False)", made),
-            Replacement(f"{group}.post_backward", "(self, *unused)", made),
-        ]
-    )
+    gather = Replacement(f"{group}.unshard", "(self, async_op=False)", made)
+    reduce = Replacement(f"{group}.post_backward", "(self, *unused)", made)
+    return replaced([gather, reduce])
+
+
+def watching_waits(on_return: Callable[[], object]) -> Any:
+    """Call `on_return` when a functional collective has been waited for."""
+
+    def made(plain: Any) -> Any:
+        def wait_tensor(tensor: Tensor) -> Tensor:
+            out: Tensor = plain(tensor)
+            on_return()
+            return out
+
+        return wait_tensor
+
+    return replaced([Replacement("torch.distributed._functional_collectives:wait_tensor", "(tensor)", made)])
+
+
+def pipelines_on_meta() -> Any:
+    """Let torch's pipeline schedules run on the meta device, inside the context.
+
+    They ask the other ranks what each of them sends unless the backend is called "fake", and save the state of random
+    numbers, which meta tensors have none of.
+    """
+    return replaced(_PIPELINES_ON_META)
+
+
+def watching_stages(methods: Mapping[str, str], on_call: Callable[[str, Any, dict[str, Any], Any], None]) -> Any:
+    """Call `on_call` with name, stage, arguments and result after each call of a pipeline stage's methods.
+
+    Args:
+        methods: each name, and the signature for which `on_call` was written.
+    """
+
+    def made(name: str) -> Callable[[Any], Any]:
+        def wrapped(plain: Any) -> Any:
+            @functools.wraps(plain)
+            def method(*args: Any, **kwargs: Any) -> Any:
+                out = plain(*args, **kwargs)
+                bound = inspect.signature(plain).bind(*args, **kwargs)
+                bound.apply_defaults()
+                on_call(name, args[0], bound.arguments, out)
+                return out
+
+            return method
+
+        return wrapped
+
+    stage = "torch.distributed.pipelining.stage:_PipelineStageBase"
+    return replaced([Replacement(f"{stage}.{name}", signature, made(name)) for name, signature in methods.items()])
 
 
 class _Event:
@@ -181,6 +225,17 @@ def _device_handle(plain: Any) -> Any:
 
 def _device_from_mesh(plain: Any) -> Any:
     return lambda mesh: torch.device("meta") if mesh.device_type == "meta" else plain(mesh)
+
+
+def _fake_backend(_: Any) -> Any:
+    return lambda group=None: "fake"
+
+
+def _no_random_numbers(plain: Any) -> Any:
+    def fork_rng(*args: Any, device_type: str | None = None, **kwargs: Any) -> Any:
+        return nullcontext() if device_type == "meta" else plain(*args, device_type=device_type, **kwargs)
+
+    return fork_rng
 
 
 def _only_off_meta(plain: Any) -> Any:
@@ -245,5 +300,13 @@ _ON_META = (
         "transformers.distributed.expert_parallel:AllToAllEP._dispatch_tokens",
         "(self, hidden_states, top_k_index, top_k_weights)",
         _with_balanced_routing,
+    ),
+)
+_PIPELINES_ON_META = (
+    Replacement("torch.distributed:get_backend", "(group=None)", _fake_backend),
+    Replacement(
+        "torch.random:fork_rng",
+        "(devices=None, enabled=True, _caller='fork_rng', _devices_kw='devices', device_type=None)",
+        _no_random_numbers,
     ),
 )

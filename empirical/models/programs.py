@@ -162,7 +162,7 @@ class LayerProgram:
 
     def base(self) -> Named:
         """What exists before: parameters, buffers, gradients, and inputs."""
-        yield from _module_tensors(self.layer)
+        yield from module_tensors(self.layer)
         yield "layer input", self.x
         for name, argument in self.arguments.items():
             for tensor in tree_iter(argument):
@@ -237,7 +237,7 @@ class StepProgram:
         return program
 
     def base(self) -> Named:
-        yield from _module_tensors(self.model)
+        yield from module_tensors(self.model)
         yield from self.inputs.items()
         for master in self.masters:
             yield "master weights", master
@@ -289,7 +289,8 @@ def _optimizer(parameters: list[Tensor], setup: TrainingSetup) -> torch.optim.Op
             assert_never(setup.optimizer)
 
 
-def _module_tensors(module: nn.Module) -> Named:
+def module_tensors(module: nn.Module) -> Named:
+    """Parameters, their gradients where there are any, and buffers."""
     for name, parameter in module.named_parameters():
         yield name, parameter
         if parameter.grad is not None:
