@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, get_args
 
 from hypothesis import strategies as st
@@ -24,7 +23,7 @@ def data_ranks(draw: st.DrawFn) -> RankCase:
     family = draw(st.sampled_from(FAMILIES))
     dp_replicate = draw(st.sampled_from((1, 1, 2, 3)))
     dp_shard = draw(st.sampled_from(MANY if dp_replicate == 1 else (1, *MANY)))
-    return _case(draw, family, {"dp_shard": dp_shard, "dp_replicate": dp_replicate}, tp=1)
+    return _case(draw, family, dp_shard=dp_shard, dp_replicate=dp_replicate)
 
 
 @st.composite
@@ -32,8 +31,8 @@ def tensor_ranks(draw: st.DrawFn) -> RankCase:
     """Tensor parallelism, alone and with FSDP and HSDP; vocabularies that it does not divide."""
     family = draw(st.sampled_from(FAMILIES))
     tp = draw(st.sampled_from((2, 3, 4, 8)))
-    axes = {"tp": tp, "dp_shard": draw(st.sampled_from((1, 2, 3, 8))), "dp_replicate": draw(st.sampled_from((1, 2)))}
-    return _case(draw, family, axes, tp=tp)
+    dp_shard, dp_replicate = draw(st.sampled_from((1, 2, 3, 8))), draw(st.sampled_from((1, 2)))
+    return _case(draw, family, dp_shard=dp_shard, dp_replicate=dp_replicate, tp=tp)
 
 
 @st.composite
@@ -43,23 +42,26 @@ def expert_ranks(draw: st.DrawFn) -> RankCase:
     tp = draw(st.sampled_from((1, 1, 2, 4)))
     ep = tp * draw(st.sampled_from((1, 2, 4) if tp > 1 else (2, 4, 8)))
     efsdp = draw(st.sampled_from((1, 2, 3, 8)))
-    axes = {"tp": tp, "ep": ep, "dp_shard": ep * efsdp // tp, "dp_replicate": draw(st.sampled_from((1, 1, 2)))}
-    return _case(draw, family, axes, tp=tp)
+    dp_replicate = draw(st.sampled_from((1, 1, 2)))
+    return _case(draw, family, dp_shard=ep * efsdp // tp, dp_replicate=dp_replicate, tp=tp, ep=ep)
 
 
-def _case(draw: st.DrawFn, family: Family, axes: dict[str, int], tp: int) -> RankCase:
-    keys = _keys(draw, family, tp, axes.get("ep", 1))
-    types = ["mixed", "bf16", "fp32"] if axes["dp_shard"] * axes["dp_replicate"] > 1 else ["bf16", "fp32"]
+def _case(draw: st.DrawFn, family: Family, *, dp_shard: int, dp_replicate: int, tp: int = 1, ep: int = 1) -> RankCase:
+    keys = _keys(draw, family, tp, ep)
+    types = ["mixed", "bf16", "fp32"] if dp_shard * dp_replicate > 1 else ["bf16", "fp32"]
     chosen = draw(st.sampled_from(types))
     layout = Layout(
-        **axes,
+        dp_shard=dp_shard,
+        dp_replicate=dp_replicate,
+        tp=tp,
+        ep=ep,
         micro_batches=draw(st.sampled_from((1, 1, 2))),
         reshard_after_forward=draw(st.sampled_from((True, True, False))),
         mixed_precision=chosen == "mixed",
     )
     setup = TrainingSetup(
         # under token dispatch the routed rows are shared out evenly: two experts a token
-        seq_len=8 * axes.get("ep", 1) * draw(st.integers(1, 3)),
+        seq_len=8 * ep * draw(st.integers(1, 3)),
         micro_batch=draw(st.integers(1, 2)),
         precision="fp32" if chosen == "fp32" else "bf16",
         optimizer="adamw_foreach",
@@ -119,8 +121,3 @@ def _latent(draw: st.DrawFn, heads: int, layers: int) -> dict[str, Any]:
         "topk_group": 1,
         "attention_bias": draw(st.booleans()),
     }
-
-
-def described(case: RankCase) -> Sequence[object]:
-    """What identifies a case in a failure."""
-    return case.config.raw, case.setup, case.layout.describe(), case.layout, case.rank
