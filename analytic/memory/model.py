@@ -74,10 +74,8 @@ def backward(t: Tape, loss: Tensor) -> None:
 
 def _model(t: Tape, spec: ModelSpec, table: Parameter, implementation: Implementation, setup: TrainingSetup) -> Tensor:
     """`LlamaModel.forward`, which holds the embeddings, the positions and the rotary tables until it returns."""
-    with t.module("embed_tokens"):
-        node = t.record(table.name, [Flow(table, table.numel * t.itemsize)])
-        embedded = t.new(table.name, (setup.tokens, spec.hidden_size), t.itemsize, node)
-    context = _positions(t, spec, implementation, setup)
+    embedded = embed(t, table, setup)
+    context = positions(t, spec, implementation, setup)
     x = embedded
     for scheduled in scheduled_layers(spec):
         t.mark(FORWARD, scheduled.label)
@@ -88,7 +86,14 @@ def _model(t: Tape, spec: ModelSpec, table: Parameter, implementation: Implement
         return rms_norm(t, x, "norm")
 
 
-def _positions(t: Tape, spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Context:
+def embed(t: Tape, table: Parameter, setup: TrainingSetup) -> Tensor:
+    """Rows of the table."""
+    with t.module("embed_tokens"):
+        node = t.record(table.name, [Flow(table, table.numel * t.itemsize)])
+        return t.new(table.name, (setup.tokens, table.width), t.itemsize, node)
+
+
+def positions(t: Tape, spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Context:
     """Position ids and rotary tables (`LlamaRotaryEmbedding.forward`, `DeepseekV2RotaryEmbedding.forward`)."""
     seq_len, dim = setup.seq_len, rotary_dim(spec.layers[0])
     numbers = t.allocate("arange", seq_len * ops.INT64)
@@ -123,9 +128,18 @@ def _cos_and_sin(t: Tape, shape: Shape) -> tuple[Tensor, ...]:
 
 
 def _loss(t: Tape, hidden: Tensor, weight: Parameter, setup: TrainingSetup) -> Tensor:
-    """`lm_head` and `ForCausalLMLoss`, with labels shifted by padding them."""
+    logits = lm_head(t, hidden, weight)
+    return causal_lm_loss(t, logits, setup)
+
+
+def lm_head(t: Tape, hidden: Tensor, weight: Parameter) -> Tensor:
+    """Logits of every position."""
     with t.module("lm_head"):
-        logits = ops.linear(t, hidden, weight, name="lm_head")
+        return ops.linear(t, hidden, weight, name="lm_head")
+
+
+def causal_lm_loss(t: Tape, logits: Tensor, setup: TrainingSetup) -> Tensor:
+    """`ForCausalLMLoss`, with labels shifted by padding them."""
     logits32 = ops.cast(t, logits, ops.FP32, "loss: logits in fp32")
     padded = t.new("loss: padded labels", (setup.micro_batch, setup.seq_len + 1), ops.INT64)
     labels = padded

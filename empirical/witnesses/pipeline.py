@@ -145,7 +145,7 @@ def observe_pipeline(case: PipelineCase) -> PipelineObservation:
         watched = _Watched(case)
         base, first = tracker.current_bytes, len(tracker.events)
         tracker.reset_peak()
-        with watching_stages(_METHODS, watched.on_call), tracker, counter:
+        with watching_stages(_METHODS, watched.on_call), counter, tracker:
             program.step()
     peak = tracker.peak
     phase = Phase(
