@@ -1,9 +1,10 @@
 """Memory of one rank of a pipeline: its schedule of a training step, and the peak.
 
-GPipe and 1F1B are scheduled as torch 2.15 runs them (`torch/distributed/pipelining/schedules.py`), and proven against a
-rank of a simulated world at every rise and fall of live bytes. The other schedules are by formula: the order of their
-actions is proven, but each message is received right before it is needed and let go of as soon as it is sent, and
-where backward is split, it frees nothing before the gradients of the weights.
+GPipe and 1F1B are scheduled as torch 2.15 runs them (`torch/distributed/pipelining/schedules.py`), and proven against
+a rank of a simulated world at every rise and fall of live bytes. Interleaved 1F1B and looped BFS are by formula: the
+order of their actions is proven, but here a buffer is allocated right before the action that needs what it receives,
+and torch may allocate it some actions earlier. Schedules that split backward have none: what they keep in between,
+recomputed activations included, is not described here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from analytic.parallelism.pipeline_order import order
 from analytic.parallelism.stages import Stage, stage_spec, stages_of_model
 
 PROVEN: tuple[PipelineSchedule, ...] = ("gpipe", "1f1b")
+_BY_FORMULA: tuple[PipelineSchedule, ...] = ("interleaved-1f1b", "looped-bfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def pipeline_rank_peak(
         activations_bytes=live[Category.ACTIVATIONS] + live[Category.INPUTS],
         temporaries_bytes=live[Category.TEMPORARIES],
         moment=f"{where}, {events[count - 1][0].name}" if count else "before the step",
-        origin="proven" if is_proven else "by formula: order proven, messages and split backward not",
+        origin="proven" if is_proven else "by formula: received buffers may exist some actions earlier",
     )
 
 
@@ -96,12 +98,8 @@ def pipeline_rank(
         UsageError: a layout that the pipeline or the model does not take.
     """
     stages = [stage for stage in stages_of_model(spec, layout) if stage.rank == layout.coordinate(rank, "pp")]
-    if layout.num_gpus != layout.pp:
-        return NotPredicted(f"no memory schedule for a pipeline with other axes ({layout.describe()})")
-    if layout.mixed_precision:
-        return NotPredicted("no memory schedule for a pipeline in mixed precision, which is a policy of FSDP")
-    if setup.attention_kernel == "eager":
-        return NotPredicted("no memory schedule for a pipeline with eager attention, whose mask no stage sends")
+    if reason := _why_not(setup, layout):
+        return NotPredicted(reason)
     t = Tape(setup.itemsize, rounding=setup.rounding_bytes, is_accumulating=setup.is_accumulating)
     runs = [StageRun(t, spec, stage, implementation, setup) for stage in stages]
     pipeline = Pipeline.of(layout)
@@ -120,6 +118,18 @@ def pipeline_rank(
     marks.append((len(t.events), "optimizer step"))
     optimizer = [event for segment in optimizer_segments(tensors, setup) for event in segment.events]
     return PipelineRank(_base(spec, setup, layout, stages), list(t.events), marks, optimizer)
+
+
+def _why_not(setup: TrainingSetup, layout: Layout) -> str | None:
+    if layout.num_gpus != layout.pp:
+        return f"no memory schedule for a pipeline with other axes ({layout.describe()})"
+    if layout.mixed_precision:
+        return "no memory schedule for a pipeline in mixed precision, which is a policy of FSDP"
+    if setup.attention_kernel == "eager":
+        return "no memory schedule for a pipeline with eager attention, whose mask no stage sends"
+    if layout.pipeline_schedule not in PROVEN + _BY_FORMULA:
+        return f"no memory schedule for {layout.pipeline_schedule}, which splits backward"
+    return None
 
 
 def _base(spec: ModelSpec, setup: TrainingSetup, layout: Layout, stages: list[Stage]) -> Live:
@@ -186,31 +196,27 @@ def _one_forward_one_backward(stage: StageRun, m: int, warm_up: int) -> None:
 
 
 def _in_order(runs: list[StageRun], pipeline: Pipeline) -> None:
-    """Actions in their order. Between two stages of one rank, what one gives is what the other takes."""
+    """`_PipelineScheduleRuntime`: an output is held until its backward, a sent gradient to the end of the step.
+
+    Between two stages of one rank, what one gives is what the other takes.
+    """
     own = {run.stage.index: run for run in runs}
+    outputs: dict[tuple[int, int], Message] = {}
+    gradients: list[Message] = []
     for stage, computation, i in order(pipeline, runs[0].stage.rank):
         run, above, below = own[stage], own.get(stage - 1), own.get(stage + 1)
-        match computation:
-            case "F":
-                if above is None:
-                    run.receive_input(i)
-                output = run.forward(i)
-                run.compute_loss(i, output)
-                if below is None:
-                    run.release_output(i)
-                else:
-                    below.take_input(i, run.send_output(i))
-                del output
-            case "B" | "W":
-                if below is None and computation == "B":
-                    run.receive_gradient(i)
-                run.backward(i)
-                gradient = run.send_gradient(i)
-                if above is not None and computation == "B":
-                    above.take_gradient(i, gradient)
-                del gradient
-            case "I":
-                if below is None:
-                    run.receive_gradient(i)
-                if above is not None:
-                    above.receive_gradient(i)
+        if computation == "F":
+            if above is None:
+                run.receive_input(i)
+            run.compute_loss(i, run.forward(i))
+            outputs[stage, i] = run.send_output(i)
+            if below is not None:
+                below.take_input(i, outputs[stage, i])
+        else:
+            if below is None:
+                run.receive_gradient(i)
+            run.backward(i)
+            outputs.pop((stage, i)).clear()
+            gradients.append(run.send_gradient(i))
+            if above is not None:
+                above.take_gradient(i, gradients.pop())

@@ -131,30 +131,28 @@ class StageRun:
         return [held[i]]
 
     def _module(self, x: Tensor | None) -> Tensor:
-        """`LlamaModel.forward` with the stage's layers, and the head on the last."""
-        t, setup = self._t, self._setup
-        embedded = x
-        if embedded is None:
-            t.mark(self._phase, EMBEDDING)
-            embedded = embed(t, t.parameter("embed_tokens", self._spec.vocab_size, self._spec.hidden_size), setup)
-        hidden = self._layers(embedded)
+        """The layers, and on the last stage the head."""
+        hidden = self._base(x)
         if not self.stage.is_last:
             return hidden
-        return lm_head(t, hidden, t.parameter("lm_head", self._spec.vocab_size, self._spec.hidden_size))
+        return lm_head(self._t, hidden, self._t.parameter("lm_head", self._spec.vocab_size, self._spec.hidden_size))
 
-    def _layers(self, x: Tensor) -> Tensor:
-        t, embedded = self._t, x
-        context = positions(t, self._spec, self._implementation, self._setup)
+    def _base(self, x: Tensor | None) -> Tensor:
+        """`LlamaModel.forward`, which holds what goes into the first layer until it returns."""
+        t, setup = self._t, self._setup
+        if x is None:
+            t.mark(self._phase, EMBEDDING)
+            x = embed(t, t.parameter("embed_tokens", self._spec.vocab_size, self._spec.hidden_size), setup)
+        hidden, context = x, positions(t, self._spec, self._implementation, setup)
         for index in self.stage.layers:
             t.mark(self._phase, self._layer(index))
             with t.module(self._layer(index)):
-                x = layer_in_training(t, self._spec.layers[index], x, context)
-        del embedded
+                hidden = layer_in_training(t, self._spec.layers[index], hidden, context)
         if not self.stage.is_last:
-            return x
+            return hidden
         t.mark(self._phase, LOSS)
         with t.module("norm"):
-            return rms_norm(t, x, "norm")
+            return rms_norm(t, hidden, "norm")
 
     @staticmethod
     def _layer(index: int) -> str:
