@@ -21,6 +21,7 @@ from analytic.memory.rank_groups import GroupBytes
 from analytic.memory.step import Segment
 from analytic.memory.stretch import Piece, RankSegment, Stretch, stretch_of
 from analytic.memory.tensors import Category, Event, Label
+from analytic.parallelism.layout import Layout
 
 _CAST = Label("FSDP: shards in the type computed in", Category.TEMPORARIES)
 _GATHERED = Label("FSDP: all-gather output", Category.TEMPORARIES)
@@ -48,18 +49,19 @@ class TapeSegment:
     frees_gradients: Stretch
 
 
-def tape_segment(segment: Segment) -> TapeSegment:
+def tape_segment(segment: Segment, last_module: str) -> TapeSegment:
     """Cut a segment.
 
-    FSDP2's hook on the embedding's output comes before positions and rotary tables. In backward the head's hook comes
-    when the gradient of the logits is there, which is when the head's own gradients begin.
+    FSDP2's hook on the embedding's output comes before positions and rotary tables. In backward its hook on the
+    output of `last_module`, the last one of the last group, comes when that output's gradient is there: when the
+    module's own gradients begin.
     """
     events = segment.events
     match segment.phase, segment.region:
         case "forward", "embedding":
             cut = 1
         case "backward", "loss":
-            cut = next(i for i, (label, size) in enumerate(events) if size > 0 and label.name.startswith("lm_head"))
+            cut = next(i for i, (label, size) in enumerate(events) if size > 0 and label.name.startswith(last_module))
         case "backward", "embedding":
             events = sorted(events, key=lambda event: event[0].name in _HELD_TO_THE_END)
             cut = next((i for i, (label, _) in enumerate(events) if label.name in _HELD_TO_THE_END), len(events))
@@ -77,18 +79,16 @@ class Overlay:
     """FSDP2 around the segments of one forward and backward pass.
 
     Args:
-        groups: by region, `layers` being all of one kind of layer.
-        is_accumulating: sharded gradients exist already, and the new ones are added to them.
-        is_replicated: they are summed over replicas, too, and held until the end of backward for it (HSDP).
+        groups: by kind of layer, and by region for the first and the last.
+        is_accumulating: sharded gradients exist already, and the new ones are added to them. Under HSDP they are held
+            until the end of backward, as inputs of an all-reduce.
     """
 
-    def __init__(
-        self, groups: Mapping[object, GroupBytes], *, reshards: bool, is_accumulating: bool, is_replicated: bool
-    ) -> None:
+    def __init__(self, groups: Mapping[object, GroupBytes], layout: Layout, *, is_accumulating: bool) -> None:
         self.groups = groups
-        self.reshards = reshards
+        self.reshards = layout.reshard_after_forward
         self.is_accumulating = is_accumulating
-        self.is_replicated = is_replicated
+        self.is_replicated = layout.dp_replicate > 1
         self._gathered = 0
         self._reducing = 0
         self._all_reduced = 0
@@ -125,11 +125,14 @@ class Overlay:
         segment, group = part.segment, self.group(part.segment)
         prefetched = [] if following is None else self.prefetch(following)
         if segment.region == LOSS:
-            return [part.before, *prefetched, part.after, *self.reduce(part, group)]
-        pieces: list[Piece] = [*self.unshard_again(group), *prefetched, part.before, *self.reduce(part, group)]
-        if segment.region == EMBEDDING:
-            pieces += [(_ADDED, -self._all_reduced), (_REDUCING, -self._reducing), part.after]
-        return pieces
+            return [part.before, *prefetched, part.after, *self.reduce(group, [part.frees_gradients])]
+        pieces: list[Piece] = [*self.unshard_again(group), *prefetched, part.before]
+        pieces += self.reduce(group, [part.frees_gradients], segment.count)
+        return [*pieces, *self.end(), part.after] if segment.region == EMBEDDING else pieces
+
+    def end(self) -> list[Event]:
+        """`_end_backward_iteration`"""
+        return [(_ADDED, -self._all_reduced), (_REDUCING, -self._reducing)]
 
     def gather(self, group: GroupBytes) -> list[Event]:
         """`foreach_all_gather`"""
@@ -143,20 +146,62 @@ class Overlay:
         """`wait_for_unshard` in backward, where the output of the all-gather goes at once."""
         return [(_UNSHARDED, group.unsharded_bytes), (_GATHERED, -group.gathered_bytes)] if self.reshards else []
 
-    def reduce(self, part: TapeSegment, group: GroupBytes) -> list[Piece]:
-        """`post_backward`"""
+    def reduce(self, group: GroupBytes, frees_gradients: Sequence[Piece], count: int = 1) -> list[Piece]:
+        """`post_backward`, which happens `count` times alike."""
         pieces: list[Piece] = [
             (_UNSHARDED, -group.unsharded_bytes),
             (_REDUCING, -self._reducing),
             (_REDUCING, group.reducing_bytes),
-            part.frees_gradients,
+            *frees_gradients,
         ]
         self._reducing = group.reducing_bytes
         if not self.is_accumulating:
             return [*pieces, (_REDUCED, group.reduced_bytes)]
         pieces.append((_ADDED, group.reduced_bytes))
         if self.is_replicated:
-            self._all_reduced += group.reduced_bytes * part.segment.count
+            self._all_reduced += group.reduced_bytes * count
         else:
             pieces.append((_ADDED, -group.reduced_bytes))
         return pieces
+
+
+class TiedOverlay(Overlay):
+    """The same where the head's table is the embedding's.
+
+    transformers distributes the model before it ties the two (`from_pretrained`): the head's table is the only
+    parameter of the root's group, which is the group of region `embedding` here. The embedding itself is in one group
+    with the final norm. Both groups are gathered at the beginning, kept for backward, and reduced in the callback that
+    ends it, the root's first. The schedule of the single GPU is that of two tables.
+    """
+
+    def forward(self, part: TapeSegment) -> list[Piece]:
+        match part.segment.region:
+            case "embedding":
+                root, tail = self.groups[EMBEDDING], self.groups[LOSS]
+                self._gathered = tail.gathered_bytes
+                gathered = [*self.gather(root), (_UNSHARDED, root.unsharded_bytes), *self.gather(tail)]
+                freed = [(_GATHERED, -root.gathered_bytes), (_UNSHARDED, tail.unsharded_bytes)]
+                return [*gathered, *freed, part.before, part.after]
+            case "loss":
+                return [part.before, part.after, (_GATHERED, -self._gathered)]
+            case _:
+                return super().forward(part)
+
+    def backward(self, part: TapeSegment, following: GroupBytes | None) -> list[Piece]:
+        root, tail = self.groups[EMBEDDING], self.groups[LOSS]
+        match part.segment.region:
+            case "loss":
+                assert following is not None
+                self._frees = list(part.frees_gradients.events)
+                return [part.before, *self.prefetch(following), part.after]
+            case "embedding":
+                frees = [*self._frees, *part.frees_gradients.events]
+                of_head = [event for event in frees if event[0].name == "lm_head.grad"]
+                of_tail = [event for event in frees if event[0].name != "lm_head.grad"]
+                return [part.before, *self.reduce(root, of_head), *self.reduce(tail, of_tail), *self.end(), part.after]
+            case _:
+                return super().backward(part, following)
+
+    def prefetch(self, group: GroupBytes) -> list[Event]:
+        """Nothing before the first layer: the root's group comes last in forward."""
+        return [] if group is self.groups[EMBEDDING] else super().prefetch(group)

@@ -8,24 +8,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from analytic.errors import UsageError
 from analytic.memory import ops
-from analytic.memory.fsdp_overlay import Overlay, TapeSegment, tape_segment
+from analytic.memory.fsdp_overlay import Overlay, TiedOverlay
 from analytic.memory.implementation import Implementation, NotPredicted
-from analytic.memory.model import EMBEDDING, LOSS
-from analytic.memory.rank_groups import Shape, embedding_shapes, group_bytes, layer_shapes, tail_shapes
+from analytic.memory.model import EMBEDDING
+from analytic.memory.rank_groups import GroupBytes, group_bytes
+from analytic.memory.rank_model import GroupKey, RankModel, family_of, rank_model
 from analytic.memory.rank_optimizer import copy_bytes, optimizer_segments, state_bytes
 from analytic.memory.rank_peak import RankPeak
 from analytic.memory.static import mask_bytes, model_buffers
-from analytic.memory.step import _passes
-from analytic.memory.stretch import RankSegment, Top, top_of
+from analytic.memory.stretch import Categories, RankSegment, Top, top_of
 from analytic.memory.tensors import Category, Event
-from analytic.model.optimizer import FP32_BYTES
 from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
+from analytic.parallelism.parameters import DistributedModel
+from analytic.parallelism.sharding import own_shard, padded_shard, stored_itemsize
+from analytic.parallelism.transformers_fsdp2 import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,39 +35,55 @@ class RankMemory:
 
     Attributes:
         peak: the highest moment of the step. phases: the highest total in each phase.
-        stored: live before the step, by category.
+        base: live before the step, by category.
     """
 
     peak: RankPeak
     phases: Mapping[str, int]
-    stored: Mapping[Category, int]
+    base: Categories
 
 
 @dataclass(frozen=True, slots=True)
 class RankSchedule:
-    """The schedule of one rank's step, after what is live before it.
+    """The schedule of one rank's step.
 
     Attributes:
-        base: bytes by category. segments: forward, backward and the optimizer's step, in program order.
+        base: live before it, by category.
+        first, later: forward and backward of the first micro-batch, and of each of the `repeats` after it.
+        optimizer: its step.
     """
 
-    base: Mapping[Category, int]
-    segments: tuple[RankSegment, ...]
+    base: Categories
+    first: tuple[RankSegment, ...]
+    later: tuple[RankSegment, ...]
+    repeats: int
+    optimizer: tuple[RankSegment, ...]
 
     def events(self) -> Iterator[Event]:
-        """Every allocation and free, above the base."""
-        for segment in self.segments:
-            for _ in range(segment.count):
-                yield from segment.events()
+        """Every allocation and free, above the base, in program order."""
+        for segments in (self.first, *[self.later] * self.repeats, self.optimizer):
+            for segment in segments:
+                for _ in range(segment.count):
+                    yield from segment.events()
 
     def top(self) -> Top:
-        return top_of(self.base, self.segments)
+        """The highest moment. Later micro-batches are alike."""
+        return top_of(self.base, (*self.first, *(self.later if self.repeats else ()), *self.optimizer))
 
 
 def rank_memory(
-    spec: ModelSpec, implementation: Implementation, setup: TrainingSetup, layout: Layout, rank: int = 0
+    spec: ModelSpec, implementation: Implementation, setup: TrainingSetup, layout: Layout, rank: int | None = None
 ) -> RankMemory | NotPredicted:
-    """The peak of one rank in a step after the first. Rank 0 has the highest: no shard is larger than the first."""
+    """The peak of one rank, or of the one with the highest, in a step after the first.
+
+    Raises:
+        UsageError: a layout or a setup that this implementation does not have, or a rank outside the world.
+    """
+    if rank is None:
+        ranks = _candidates(spec, layout)
+        memories = [rank_memory(spec, implementation, setup, layout, one) for one in ranks]
+        known = [memory for memory in memories if isinstance(memory, RankMemory)]
+        return max(known, key=lambda memory: memory.peak.peak_bytes, default=memories[0])
     schedule = rank_schedule(spec, implementation, setup, layout, rank)
     if isinstance(schedule, NotPredicted):
         return schedule
@@ -91,93 +108,83 @@ def rank_schedule(
     implementation: Implementation,
     setup: TrainingSetup,
     layout: Layout,
-    rank: int = 0,
+    rank: int,
     *,
     is_first_step: bool = False,
 ) -> RankSchedule | NotPredicted:
-    """One micro-batch and the optimizer's step, in the first step or in a later one.
-
-    Of several micro-batches it is the last: `setup.is_accumulating` says so, and gradients exist already.
+    """A training step, after FSDP2 has initialized itself; in the first one the optimizer makes its states.
 
     Raises:
-        UsageError: a setup that this implementation does not have.
+        UsageError: a layout or a setup that this implementation does not have, or a rank outside the world.
     """
+    check(DistributedModel(spec, family_of(implementation)), setup, layout)
+    if setup.is_accumulating:
+        raise UsageError("gradients from before the step: expected micro_batches of the layout to accumulate them")
     if reason := _why_not(layout):
         return NotPredicted(reason)
-    _check(setup, layout)
-    model = _model(spec, implementation, replace(setup, optimizer="none", is_accumulating=False))
+    model = rank_model(spec, implementation, replace(setup, optimizer="none"))
     shards, index = layout.dp_shard, layout.coordinate(rank, "dp_shard")
-    groups = {key: group_bytes(shapes, shards, setup, is_mixed=layout.mixed_precision) for key, shapes in model.shapes}
-    stored = FP32_BYTES if layout.mixed_precision else setup.itemsize
+    stored = stored_itemsize(setup, layout)
+    groups = {key: group_bytes(tensors, shards, setup, stored) for key, tensors, _ in model.groups}
     states = state_bytes(model.parameters, shards, index, setup, stored)
     copies = copy_bytes(model.parameters, shards, index, setup, stored)
-    overlay = Overlay(
-        groups,
-        reshards=layout.reshard_after_forward,
-        is_accumulating=setup.is_accumulating,
-        is_replicated=layout.dp_replicate > 1,
+    base = _base(spec, setup, model, groups, stored)
+    if _has_second_table(spec, shards, index):
+        base[Category.PARAMETERS] += groups[EMBEDDING].stored_bytes
+    if not is_first_step:
+        base[Category.OPTIMIZER] = states
+
+    def passes(is_accumulating: bool) -> tuple[RankSegment, ...]:
+        kind = TiedOverlay if spec.tie_word_embeddings else Overlay
+        return tuple(kind(groups, layout, is_accumulating=is_accumulating).segments(model.tape))
+
+    return RankSchedule(
+        base=base,
+        first=passes(False),
+        later=passes(True) if layout.micro_batches > 1 else (),
+        repeats=layout.micro_batches - 1,
+        optimizer=tuple(optimizer_segments(states, copies, setup, is_first=is_first_step)),
     )
-    segments = (
-        *overlay.segments(model.tape),
-        *optimizer_segments(states, copies, setup, is_first=is_first_step),
-    )
+
+
+def _base(
+    spec: ModelSpec, setup: TrainingSetup, model: RankModel, groups: Mapping[GroupKey, GroupBytes], stored: int
+) -> Counter[Category]:
+    """What is live before a step, without the optimizer's states."""
     base: Counter[Category] = Counter()
-    for key, count in model.counts:
-        base[Category.PARAMETERS] += groups[key].stored_bytes * count
-        if setup.is_accumulating:
-            base[Category.GRADIENTS] += groups[key].reduced_bytes * count
-    base[Category.PARAMETERS] += sum(setup.rounded(size) * n for _, size, n in model_buffers(spec, stored))
-    base[Category.OPTIMIZER] = 0 if is_first_step else states
+    for key, _, count in model.groups:
+        if not (key == EMBEDDING and spec.tie_word_embeddings):
+            base[Category.PARAMETERS] += groups[key].stored_bytes * count
+    base[Category.PARAMETERS] += sum(setup.rounded(size) * count for _, size, count in model_buffers(spec, stored))
     base[Category.INPUTS] = 2 * setup.rounded(setup.tokens * ops.INT64)
     if setup.attention_kernel == "eager":
         base[Category.INPUTS] += mask_bytes(setup)
-    return RankSchedule(base, segments)
+    return base
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """What is the same in every layout.
+def _has_second_table(spec: ModelSpec, shards: int, index: int) -> bool:
+    """Whether a rank stores a tied table twice.
 
-    Attributes:
-        tape: forward and backward on one GPU. shapes, counts: the groups of parameters, and how often each is there.
-        parameters: all of them.
+    FSDP2 pads the tied parameter anew for each of the two groups that it is in, where the rank's shard is smaller than
+    the first (torch 2.15, `FSDPParam.reset_sharded_param`). The head's copy is then never updated.
     """
-
-    tape: tuple[TapeSegment, ...]
-    shapes: tuple[tuple[object, tuple[Shape, ...]], ...]
-    counts: tuple[tuple[object, int], ...]
-    parameters: tuple[tuple[Shape, int], ...]
+    return spec.tie_word_embeddings and own_shard(spec.vocab_size, shards, index) < padded_shard(
+        spec.vocab_size, shards
+    )
 
 
-@lru_cache(maxsize=64)
-def _model(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> _Model:
-    tape = tuple(tape_segment(segment) for segment in _passes(spec, implementation, setup))
-    shapes: dict[object, tuple[Shape, ...]] = {
-        EMBEDDING: tuple(embedding_shapes(spec)),
-        LOSS: tuple(tail_shapes(spec)),
-    }
-    counts: Counter[object] = Counter(shapes.keys())
-    for run in spec.runs:
-        shapes[run.layer] = tuple(layer_shapes(run.layer, spec.hidden_size))
-        counts[run.layer] += run.count
-    parameters: Counter[Shape] = Counter()
-    for key, of_group in shapes.items():
-        for shape in of_group:
-            parameters[shape] += counts[key]
-    return _Model(tape, tuple(shapes.items()), tuple(counts.items()), tuple(parameters.items()))
+def _candidates(spec: ModelSpec, layout: Layout) -> tuple[int, ...]:
+    """Ranks that one of is the highest: the first, whose shards are the largest, and the first with a second table."""
+    shorter = spec.vocab_size // padded_shard(spec.vocab_size, layout.dp_shard)
+    if not spec.tie_word_embeddings or shorter >= layout.dp_shard:
+        return (0,)
+    return (0, shorter * layout.tp)
 
 
 def _why_not(layout: Layout) -> str | None:
-    for axis in ("pp", "cp", "tp", "ep", "etp"):
+    for axis in ("tp", "ep"):
         if getattr(layout, axis) > 1:
             return f"no memory schedule of a rank with {axis} = {getattr(layout, axis)}"
     if layout.dp_shard == 1:
-        return "no memory schedule of a rank without FSDP (dp_shard = 1)"
+        return "no memory schedule of a rank with dp_shard = 1"
     return None
-
-
-def _check(setup: TrainingSetup, layout: Layout) -> None:
-    if layout.mixed_precision and setup.precision != "bf16":
-        raise UsageError(f"mixed_precision in {setup.precision}: expected bf16, which transformers computes in")
-    if setup.has_master_weights:
-        raise UsageError("master weights: expected mixed_precision of the layout, which stores parameters in fp32")

@@ -8,39 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from analytic.memory.rank_groups import Shape
 from analytic.memory.stretch import Piece, RankSegment
 from analytic.memory.tensors import Category, Label
 from analytic.model.optimizer import cost_of
 from analytic.model.training import TrainingSetup
+from analytic.parallelism.parameters import ParameterTensor
+from analytic.parallelism.sharding import own_shard
 
 OPTIMIZER = "optimizer step"
 
-Parameters = Iterable[tuple[Shape, int]]  # each with how often the model has it
-
-
-def rows_of(rows: int, ranks: int, index: int) -> int:
-    """Rows of a parameter that shard `index` really has: chunks as large as the first, until none are left.
-
-    >>> [rows_of(10, 4, index) for index in range(4)], [rows_of(2, 4, index) for index in range(4)]
-    ([3, 3, 3, 1], [1, 1, 0, 0])
-    """
-    chunk = -(-rows // ranks)
-    return min(chunk, max(0, rows - index * chunk))
+Parameters = Iterable[tuple[ParameterTensor, int]]  # each with how often the model has it
 
 
 def state_bytes(parameters: Parameters, ranks: int, index: int, setup: TrainingSetup, itemsize: int) -> int:
     """What AdamW keeps on the device, from its first step on."""
     cost, total = cost_of(setup.optimizer), 0
-    for shape, count in parameters:
-        numel = rows_of(shape.rows, ranks, index) * shape.width
+    for tensor, count in parameters:
+        numel = own_shard(tensor.rows, ranks, index) * tensor.width
         total += count * sum(setup.rounded(size) for size in cost.state_bytes(numel, itemsize).values())
     return total
 
 
 def copy_bytes(parameters: Parameters, ranks: int, index: int, setup: TrainingSetup, itemsize: int) -> int:
     """One temporary of the step, of all parameters at once."""
-    sizes = ((rows_of(shape.rows, ranks, index) * shape.width * itemsize, count) for shape, count in parameters)
+    sizes = ((own_shard(tensor.rows, ranks, index) * tensor.width * itemsize, count) for tensor, count in parameters)
     return sum(setup.rounded(size) * count for size, count in sizes)
 
 

@@ -240,11 +240,14 @@ class Tape:
     def _recompute(self, frame: Frame) -> None:
         if frame.outer is not None and not frame.outer.filled:
             self._recompute(frame.outer)
-        x = frame.input
+        like = frame.input
+        x = Tensor(frame.held.storage, like.rows, like.width, like.itemsize, like.node, like.index)
+        if frame.outer is not None:
+            frame.held.storage = None  # the outer frame lets go of what it restored once that is fetched
         frame.is_restoring = True
         self._frames.append(frame)
         with suppress(_AllRestoredError):
-            frame.call(Tensor(frame.held.storage, x.rows, x.width, x.itemsize, x.node, x.index))
+            frame.call(x)
         while self._frames.pop() is not frame:  # it may stop inside an inner call
             pass
 
@@ -330,7 +333,6 @@ def _restore(frame: Frame, storage: Storage | None) -> None:
     if storage is not None:
         storage.keep()
     if frame.filled == len(frame.slots):
-        frame.slots = []  # from here on, only who saved something holds it
         raise _AllRestoredError
 
 

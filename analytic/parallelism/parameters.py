@@ -96,6 +96,9 @@ class DistributedModel:
                 f"model_type = {self.family!r}: no description of how transformers distributes it; "
                 f"expected one of {', '.join(get_args(Family))}"
             )
+        networks = (run.layer.ffn for run in self.spec.runs)
+        if self.family.startswith("deepseek") and any(isinstance(f, MoeFfn) and f.shared is None for f in networks):
+            raise UsageError("n_shared_experts = 0: transformers builds a network of width zero; expected 1 or more")
 
     @property
     def splits_attention(self) -> bool:

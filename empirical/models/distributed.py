@@ -6,6 +6,7 @@ runs on the meta device, as a rank of a simulated world, and on the CPU, as one 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,7 @@ class RankProgram:
 
     def phases(self) -> Iterator[str]:
         for _ in range(self.micro_batches):
-            loss = self.model(**self.inputs, use_cache=False).loss
+            loss = self._loss()
             yield "forward"
             loss.backward()
             del loss
@@ -122,6 +123,12 @@ class RankProgram:
         if self.optimizer is not None:
             self.optimizer.step()
         yield "optimizer"
+
+    def _loss(self) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # of writing in place, which none does
+            loss: Tensor = self.model(**self.inputs, use_cache=False).loss
+            return loss
 
     def reset(self) -> None:
         """Drop the gradients."""

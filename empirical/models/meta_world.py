@@ -62,7 +62,7 @@ class Replacement:
                 f"{self.path.replace(':', '.')}: expected the signature {self.signature or 'of a function'}, found "
                 f"{found} in torch {version('torch')} and transformers {version('transformers')}"
             )
-        raw, made = vars(owner).get(name, _MISSING), self.made(plain)
+        raw, made = vars(owner).get(name, _MISSING), functools.update_wrapper(self.made(plain), plain)
         setattr(owner, name, staticmethod(made) if isinstance(raw, staticmethod) else made)
         try:
             yield
@@ -126,7 +126,6 @@ def watching_groups(on_enter: Callable[[str], object], on_exit: Callable[[], obj
     """Call `on_enter` with the modules of an FSDP2 group while it gathers or reduces: `model.layers.3`, or `root`."""
 
     def made(plain: Any) -> Any:
-        @functools.wraps(plain)
         def method(group: Any, *args: Any, **kwargs: Any) -> Any:
             on_enter(group._module_fqn or "root")
             try:
@@ -137,12 +136,23 @@ def watching_groups(on_enter: Callable[[str], object], on_exit: Callable[[], obj
         return method
 
     group = f"{_FSDP}._fsdp_param_group:FSDPParamGroup"
-    return replaced(
-        [
-            Replacement(f"{group}.unshard", "(self, async_op=False)", made),
-            Replacement(f"{group}.post_backward", "(self, *unused)", made),
-        ]
-    )
+    gather = Replacement(f"{group}.unshard", "(self, async_op=False)", made)
+    reduce = Replacement(f"{group}.post_backward", "(self, *unused)", made)
+    return replaced([gather, reduce])
+
+
+def watching_waits(on_return: Callable[[], object]) -> Any:
+    """Call `on_return` when a functional collective has been waited for."""
+
+    def made(plain: Any) -> Any:
+        def wait_tensor(tensor: Tensor) -> Tensor:
+            out: Tensor = plain(tensor)
+            on_return()
+            return out
+
+        return wait_tensor
+
+    return replaced([Replacement("torch.distributed._functional_collectives:wait_tensor", "(tensor)", made)])
 
 
 def pipelines_on_meta() -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from analytic.parallelism.communication import Collective, Kind
+from empirical.witnesses.rank_tracker import wraps_local
 from empirical.witnesses.running_module import RunningModule
 
 _c10d, _functional = torch.ops.c10d, torch.ops._c10d_functional
@@ -89,8 +89,8 @@ class CollectiveCounter(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # DTensor turns it into operators on local tensors first
+        if wraps_local(types):
+            return NotImplemented
         out = func(*args, **(kwargs or {}))
         if func in _COLLECTIVES:
             self._count(func, args, out)

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch._guards import active_fake_mode
-from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from empirical.witnesses.flops import TORCH_FORMULAS, refuse_unknown
+from empirical.witnesses.rank_tracker import wraps_local
 
 # Communication and bookkeeping of torch's own; operators of the optimizer on lists of tensors.
 _FREE_NAMESPACES = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp", "profiler")
@@ -45,8 +45,8 @@ class LocalFlops(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # DTensor turns it into operators on local tensors first
+        if wraps_local(types):
+            return NotImplemented
         out = func(*args, **(kwargs or {}))
         if active_fake_mode() is not None:
             return out  # DTensor propagates a sharding, at global sizes

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ def _start(function: Callable[[Case], Result], case: Case) -> tuple[ForkProcess,
     return process, receiver
 
 
-def _result(process: ForkProcess, receiver: Connection) -> Result:
+def _result(process: ForkProcess, receiver: Connection) -> Any:
     try:
         result, error, trace = receiver.recv()
     except EOFError:

@@ -33,10 +33,10 @@ class RankObservation:
         stored: bytes of each parameter, by its name in transformers.
         gradient_bytes: of all gradients at the end of backward.
         moments: bytes of the optimizer's states, by parameter.
-        collectives: of the second step.
-        flops_forward, flops_total: of the second step; the optimizer's are none.
-        steps: memory of the first and the second step: `base_bytes` are live before it, and each phase has its peak,
-            its end and its events above that. The optimizer's states are made in the first.
+        collectives: of the last step.
+        flops_forward, flops_total: of the last step; the optimizer's are none.
+        steps: memory of each step: `base_bytes` are live before it, and each phase has its peak, its end and its
+            events above that. The optimizer's states are made in the first.
     """
 
     stored: dict[str, int]
@@ -56,12 +56,12 @@ def observe(case: RankCase) -> RankObservation:
         return observe_program(RankProgram.build(case), tracker)
 
 
-def observe_program(program: RankProgram, tracker: RankTracker) -> RankObservation:
-    """Two training steps of a rank in the world that this process is in."""
+def observe_program(program: RankProgram, tracker: RankTracker, num_steps: int = NUM_STEPS) -> RankObservation:
+    """Training steps of a rank in the world that this process is in."""
     for name, tensor in program.base():
         tracker.register(name, tensor)
     steps, running = [], RunningModule(program.model)
-    for _ in range(NUM_STEPS):
+    for _ in range(num_steps):
         counter, flops = CollectiveCounter(program.axes, running), LocalFlops()
         with running, tracker, counter, flops:
             memory, flops_forward, gradient_bytes = _step(program, tracker, flops)

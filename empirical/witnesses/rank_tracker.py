@@ -1,4 +1,4 @@
-"""Live bytes of one rank: the storage tracker, for FSDP2's resized storages and for DTensors."""
+"""Live bytes of one rank: the storage tracker, for FSDP2's resized storages, DTensors and pending collectives."""
 
 from __future__ import annotations
 
@@ -8,16 +8,38 @@ from typing import Any
 
 import torch
 from torch._guards import active_fake_mode
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 
 from empirical.models.meta_world import watching_resizes
 from empirical.witnesses.tracker import LiveTensor, StorageTracker
 
+_functional = torch.ops._c10d_functional
+# Collectives whose result is another tensor than their input: they hold the input until the result is waited for.
+_HOLDS_INPUT = tuple(
+    operator.default
+    for operator in (
+        _functional.all_gather_into_tensor,
+        _functional.reduce_scatter_tensor,
+        _functional.all_to_all_single,
+    )
+)
+
+
+def wraps_local(types: Sequence[type]) -> bool:
+    """Whether an operator got a DTensor or the pending result of a collective, which turn it into local operators."""
+    return any(issubclass(kind, (DTensor, AsyncCollectiveTensor)) for kind in types)
+
 
 class RankTracker(StorageTracker):
-    """Follows resized storages, looks at a DTensor's local tensor, and waits for collectives without a copy."""
+    """Follows resized storages, looks inside of tensors that wrap others, and treats collectives as a device does.
+
+    On meta torch has other kernels for what surrounds a collective: waiting would copy, and a pending result would
+    have bytes of its own. Here it waits without a copy, and holds what a process group holds.
+    """
 
     def __enter__(self) -> RankTracker:
+        self._pending: dict[int, torch.Tensor] = {}
         self._watching = ExitStack()
         self._watching.enter_context(watching_resizes(self._resized))
         super().__enter__()
@@ -34,13 +56,23 @@ class RankTracker(StorageTracker):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # DTensor turns it into operators on local tensors first
+        if wraps_local(types):
+            return NotImplemented
         if active_fake_mode() is not None:
             return func(*args, **(kwargs or {}))  # DTensor propagates a sharding, at global sizes
-        if func is torch.ops._c10d_functional.wait_tensor.default and self.device_type == "meta":
-            return args[0]  # on meta it would make a copy; on a device it returns its argument
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        if self.device_type == "meta" and func is _functional.wait_tensor.default:
+            self._pending.pop(id(args[0].untyped_storage()), None)
+            return args[0]
+        if self.device_type == "meta" and func is _functional._wrap_tensor_autograd.default:
+            return AsyncCollectiveTensor(args[0])
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        if self.device_type == "meta" and func in _HOLDS_INPUT:
+            self._pending[id(out.untyped_storage())] = args[0]
+        return out
+
+    def _add(self, tensor: torch.Tensor, source: str) -> None:
+        if not isinstance(tensor, AsyncCollectiveTensor):  # what it wraps is known
+            super()._add(tensor, source)
 
     def _resized(self, storage: torch.UntypedStorage) -> None:
         key = id(storage)
