@@ -8,5 +8,6 @@ MFU_RANGE = (0.3, 0.5)  # what tuned runs of dense models publish lies mostly wi
 RESERVE_BYTES = 2 * 10**9  # of a GPU's memory, for the CUDA context, workspaces and fragmentation
 DEFAULT_DTYPE = "bf16"
 DEFAULT_LAW = "besiroglu"
+DEFAULT_MOE_LAW = "ludziejewski"
 DEFAULT_VOCAB_SIZE = 32_000
 DEFAULT_SEQ_LEN = 4096
