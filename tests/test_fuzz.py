@@ -123,7 +123,7 @@ OPTIONS: dict[str, dict[str, Sequence[str]]] = {
         **{"--gpu": GPUS, "--mfu": MFUS, "--dtype": DTYPES, "--attention": ATTENTION, "--days": DAYS},
         **dict.fromkeys(("--vocab-size", "--seq-len", "--micro-batch"), LENGTHS),
         "--budget": ("1e-6", "0.01", "1", "100", "100k", "5e6", "1e9", "1e15", "1e16"),
-        "--law": ("hoffmann", "besiroglu", "muennighoff", "exercise"),
+        "--law": ("hoffmann", "besiroglu", "muennighoff", "exercise", "kaplan", "ludziejewski", "deepseek", "llama-3"),
         "--kind": ("dense", "moe"),
         "--num-gpus": ("1", "8", "1e9"),
         "--params": ("1", "8B", "1e12", "1e15"),
