@@ -18,6 +18,7 @@ from analytic.report.law_fit import law_fit_document
 from analytic.report.law_result import LawFit
 from analytic.scaling.law_file import law_toml, load_laws
 from analytic.scaling.laws import ScalingLaw
+from analytic.scaling.posterior import Uncertainty
 from analytic.scaling.repeats import RepeatsFit
 
 # Those of `fit_law`, and those of the command alone.
@@ -79,6 +80,14 @@ def _written_law(name: str, result: LawFit) -> ScalingLaw:
         n_means=result.n_means,
         d_means="tokens seen, one epoch",
         fitted={quantity: (min(of), max(of)) for quantity, of in ranges.items() if min(of) < max(of)},
+        uncertainty=Uncertainty(
+            form=fit.options.form,
+            center=fit.center,
+            covariance=fit.covariance,
+            sigma=fit.sigma,
+            kappa=result.law.kappa,
+            largest_run_flops=fit.most_flops,
+        ),
     )
 
 
@@ -87,5 +96,5 @@ def _comments(result: LawFit) -> Sequence[str]:
         "L(N, D) = E + ((A / N^alpha)^(1/k) + (B / D^beta)^(1/k))^k, in nats per token.",
         f"Fitted by foretrain law fit: {result.method}; {result.left_out}.",
         f"Scatter of ln L {result.law.fit.sigma:.4g}, kappa {result.law.kappa:.4g}; {result.backtest}.",
-        "Intervals are in the answer of law fit alone: a plan with this file has none.",
+        "[uncertainty] is what intervals are made of: see docs/laws.md.",
     )

@@ -20,6 +20,7 @@ _GPU_OPTIONAL = (
     "memory_source",
     "driver_mib",
     "link_gb_s",
+    "link_gpus",
 )
 _MOST_GIB = 10**6
 
@@ -53,6 +54,7 @@ class Gpu:
         peak_flops_per_s: dense, by dtype; an absent dtype is one that the GPU lacks.
         memory: its capacity, and where that is known from.
         link_bytes_per_s: each way between the GPUs of a node; None where they are joined by PCIe alone, or in pairs.
+        link_gpus: how many it joins; 1 where there is none.
         unverified: fields for which no datasheet was read; `memory_gib` where no reading of it is known.
     """
 
@@ -64,6 +66,7 @@ class Gpu:
     memory: GpuMemory
     bandwidth_bytes_per_s: int
     link_bytes_per_s: int | None
+    link_gpus: int
     tdp_watts: int | None
     source: str
     unverified: tuple[str, ...]
@@ -91,6 +94,11 @@ def read_gpu(key: str, entry: Keys) -> Gpu:
     if not peaks or not peaks.config:
         entry.reject("dense_tflops", entry.config["dense_tflops"], "a table of 1e12 FLOP/s by dtype")
     peaks.allow(DTYPES)
+    has_link = "link_gb_s" in entry.config
+    if has_link:
+        entry.require(("link_gpus",), "GPU with a link")
+    elif "link_gpus" in entry.config:
+        entry.reject("link_gpus", entry.config["link_gpus"], "none without link_gb_s")
     memory = _read_memory(entry)
     return Gpu(
         key=key,
@@ -100,7 +108,8 @@ def read_gpu(key: str, entry: Keys) -> Gpu:
         peak_flops_per_s={dtype: round(peaks.number(dtype, most=1e9) * 1e12) for dtype in peaks.config},
         memory=memory,
         bandwidth_bytes_per_s=entry.integer("bandwidth_gb_s") * 10**9,
-        link_bytes_per_s=entry.integer("link_gb_s") * 10**9 if "link_gb_s" in entry.config else None,
+        link_bytes_per_s=entry.integer("link_gb_s") * 10**9 if has_link else None,
+        link_gpus=entry.integer("link_gpus") if has_link else 1,
         tdp_watts=entry.integer("tdp_watts"),
         source=entry.text("source"),
         unverified=_names(entry, "unverified") + (("memory_gib",) if memory.seen_bytes is None else ()),

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from analytic.memory import ops
-from analytic.memory.blocks import rms_norm, rotate, rotate_halves
+from analytic.memory.blocks import linear, rms_norm, rotate, rotate_halves
 from analytic.memory.cuda import Heads, flash_backward_bytes, heads_of
 from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
-from analytic.memory.tensors import Parameter, Tensor
+from analytic.memory.tensors import Shape, Tensor
 from analytic.model.spec import Attention, GroupedQueryAttention, LatentAttention
 from analytic.model.training import TrainingSetup
 
@@ -37,65 +37,58 @@ def attend(t: Tape, a: Attention, x: Tensor, context: Context) -> Attended:
 def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Context) -> Attended:
     """`LlamaAttention.forward`; with norms on q and k `Qwen3Attention.forward`."""
     setup = context.setup
-    tokens, hidden_size = setup.tokens, x.numel // setup.tokens
     repeats = setup.attention_kernel == "efficient" and a.num_heads > a.num_kv_heads
     copies_values = setup.attention_kernel == "eager" or repeats
 
     def project(part: str, heads: int, *, norm: bool, copies: bool) -> Tensor:
-        name, width = f"self_attn.{part}_proj", heads * a.head_dim
-        bias = Parameter(f"{name}.bias", width) if a.qkv_bias else None
-        out = ops.linear(t, x, Parameter(name, hidden_size * width), tokens, bias=bias)
-        out = ops.reshape(t, out, name, copies=copies and heads > 1 and setup.seq_len > 1)
-        return rms_norm(t, out, a.head_dim, f"self_attn.{part}_norm") if norm else out
+        name = f"self_attn.{part}_proj"
+        out = linear(t, x, name, heads * a.head_dim, has_bias=a.qkv_bias)
+        out = ops.reshape(t, out, name, heads=heads, copies=copies and heads > 1 and setup.seq_len > 1)
+        return rms_norm(t, out, f"self_attn.{part}_norm") if norm else out
 
     q = project("q", a.num_heads, norm=a.qk_norm is not None, copies=True)
     k = project("k", a.num_kv_heads, norm=a.qk_norm is not None, copies=True)
     v = project("v", a.num_kv_heads, norm=False, copies=copies_values)
     q, k = rotate_halves(t, q, k, context.tables)
     out, weights = _kernel(t, heads_of(a), q, k, v, setup)
-    return Attended(_project_out(t, out, hidden_size, has_bias=a.output_bias, tokens=tokens), weights)
+    return Attended(linear(t, out, "self_attn.o_proj", x.width, has_bias=a.output_bias), weights)
 
 
 def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attended:
     """`DeepseekV3Attention.forward` and `DeepseekV2Attention.forward`."""
     setup = context.setup
-    tokens, hidden_size = setup.tokens, x.numel // setup.tokens
     copies = a.num_heads > 1 and setup.seq_len > 1
-    rope_numel = tokens * a.qk_rope_head_dim
-    q = ops.reshape(t, _latent_queries(t, a, x, tokens), "self_attn.q_proj", copies=copies)
-    q_pass, q_rot = ops.split(t, q, (tokens * a.num_heads * a.qk_nope_head_dim, rope_numel * a.num_heads), "q: parts")
+    q = ops.reshape(t, _latent_queries(t, a, x), "self_attn.q_proj", heads=a.num_heads, copies=copies)
+    q_pass, q_rot = ops.split(t, q, (a.qk_nope_head_dim, a.qk_rope_head_dim), "q: parts")
 
-    name, width = "self_attn.kv_a_proj_with_mqa", a.kv_lora_rank + a.qk_rope_head_dim
-    bias = Parameter(f"{name}.bias", width) if a.bias else None
-    compressed = ops.linear(t, x, Parameter(name, hidden_size * width), tokens, bias=bias)
-    latent, k_rot = ops.split(t, compressed, (tokens * a.kv_lora_rank, rope_numel), "kv_a: parts")
-    latent = rms_norm(t, latent, a.kv_lora_rank, "self_attn.kv_a_layernorm")
+    widths = a.kv_lora_rank, a.qk_rope_head_dim
+    compressed = linear(t, x, "self_attn.kv_a_proj_with_mqa", sum(widths), has_bias=a.bias)
+    latent, k_rot = ops.split(t, compressed, widths, "kv_a: parts")
+    latent = rms_norm(t, latent, "self_attn.kv_a_layernorm")
     q_rot, k_rot = rotate(t, q_rot, k_rot, context)
     query = ops.cat(t, (q_pass, q_rot), "query")
-    key, v = _expand_latent(t, a, latent, k_rot, tokens, copies=copies)
+    key, v = _expand_latent(t, a, latent, k_rot, copies=copies)
     out, weights = _kernel(t, heads_of(a), query, key, v, setup)
-    return Attended(_project_out(t, out, hidden_size, has_bias=a.bias, tokens=tokens), weights)
+    return Attended(linear(t, out, "self_attn.o_proj", x.width, has_bias=a.bias), weights)
 
 
-def _latent_queries(t: Tape, a: LatentAttention, x: Tensor, tokens: int) -> Tensor:
-    hidden_size, width = x.numel // tokens, a.num_heads * a.qk_head_dim
+def _latent_queries(t: Tape, a: LatentAttention, x: Tensor) -> Tensor:
+    width = a.num_heads * a.qk_head_dim
     if a.q_lora_rank is None:
-        return ops.linear(t, x, Parameter("self_attn.q_proj", hidden_size * width), tokens)
-    bias = Parameter("self_attn.q_a_proj.bias", a.q_lora_rank) if a.bias else None
-    down = ops.linear(t, x, Parameter("self_attn.q_a_proj", hidden_size * a.q_lora_rank), tokens, bias=bias)
-    normed = rms_norm(t, down, a.q_lora_rank, "self_attn.q_a_layernorm")
+        return linear(t, x, "self_attn.q_proj", width)
+    down = linear(t, x, "self_attn.q_a_proj", a.q_lora_rank, has_bias=a.bias)
+    normed = rms_norm(t, down, "self_attn.q_a_layernorm")
     del down
-    return ops.linear(t, normed, Parameter("self_attn.q_b_proj", a.q_lora_rank * width), tokens)
+    return linear(t, normed, "self_attn.q_b_proj", width)
 
 
 def _expand_latent(
-    t: Tape, a: LatentAttention, latent: Tensor, k_rot: Tensor, tokens: int, *, copies: bool
+    t: Tape, a: LatentAttention, latent: Tensor, k_rot: Tensor, *, copies: bool
 ) -> tuple[Tensor, Tensor]:
     """`expand_kv`: keys are written part by part into a new tensor, values stay a view."""
-    parts = tokens * a.num_heads * a.qk_nope_head_dim, tokens * a.num_heads * a.v_head_dim
-    weight = Parameter("self_attn.kv_b_proj", a.kv_lora_rank * a.num_heads * (a.qk_nope_head_dim + a.v_head_dim))
-    kv = ops.reshape(t, ops.linear(t, latent, weight, tokens), weight.name, copies=copies)
-    k_pass, v = ops.split(t, kv, parts, "kv_b: parts")
+    name, widths = "self_attn.kv_b_proj", (a.qk_nope_head_dim, a.v_head_dim)
+    kv = ops.reshape(t, linear(t, latent, name, a.num_heads * sum(widths)), name, heads=a.num_heads, copies=copies)
+    k_pass, v = ops.split(t, kv, widths, "kv_b: parts")
     k_rot = ops.expand_heads(t, k_rot, a.num_heads, "k: shared rotary part")
     return ops.write_parts(t, k_pass, k_rot, "key"), v
 
@@ -103,30 +96,28 @@ def _expand_latent(
 def _kernel(
     t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup
 ) -> tuple[Tensor, Tensor | None]:
-    """The attention function: its output, token by token, and the weights it returns."""
+    """The attention function: its output, a row a token, and the weights it returns."""
     inside: tuple[int, ...] = ()
-    out_numel = setup.tokens * heads.num * heads.v_dim
+    shape = setup.tokens, heads.num * heads.v_dim
     statistics_bytes = setup.tokens * heads.num * ops.FP32
     match setup.attention_kernel:
         case "eager":
-            return _eager(t, heads, q, k, v, setup)
+            return _eager(t, heads, q, k, v, setup, shape)
         case "flash":
             state = (statistics_bytes, 16, 8)
             if setup.counts_kernel_bytes:
                 inside = flash_backward_bytes(heads, setup)
         case "efficient":
-            return _efficient(t, heads, q, k, v, setup), None
+            return _efficient(t, heads, q, k, v, setup, shape), None
         case "cudnn":
             state = (statistics_bytes, 8, 8)
         case _:
             assert_never(setup.attention_kernel)
-    out = ops.attention_kernel(
-        t, q, k, v, out_numel=out_numel, state_bytes=state, inside_bytes=inside, name="attention"
-    )
+    out = ops.attention_kernel(t, q, k, v, shape=shape, state_bytes=state, inside_bytes=inside, name="attention")
     return _to_rows(t, out, heads.num > 1 and setup.seq_len > 1 and not heads.is_row_major), None
 
 
-def _efficient(t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup) -> Tensor:
+def _efficient(t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup, shape: Shape) -> Tensor:
     """Keys and values once for every query head; the output lies token by token.
 
     Row statistics, padded to 32 tokens, are for backward only (`attention_backward.cu`, `kAlignLSE`).
@@ -136,9 +127,8 @@ def _efficient(t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: Tr
     v = ops.repeat_heads(t, v, groups, "repeated values", is_single=is_single)
     padded_rows = setup.micro_batch * heads.num * -(-setup.seq_len // 32) * 32
     statistics_bytes = padded_rows * ops.FP32 if t.is_recording else 0
-    out_numel = setup.tokens * heads.num * heads.v_dim
     return ops.attention_kernel(
-        t, q, k, v, out_numel=out_numel, state_bytes=(statistics_bytes, 8, 8), inside_bytes=(), name="attention"
+        t, q, k, v, shape=shape, state_bytes=(statistics_bytes, 8, 8), inside_bytes=(), name="attention"
     )
 
 
@@ -148,10 +138,9 @@ def _to_rows(t: Tape, out: Tensor, copies: bool) -> Tensor:
 
 
 def _eager(
-    t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup
+    t: Tape, heads: Heads, q: Tensor, k: Tensor, v: Tensor, setup: TrainingSetup, shape: Shape
 ) -> tuple[Tensor, Tensor | None]:
     """`eager_attention_forward`: the scores of all pairs, softmax in fp32."""
-    scores_numel = setup.tokens * setup.seq_len * heads.num
     is_fused = setup.precision == "fp16"
     groups = heads.num // heads.num_kv
     is_batched = setup.micro_batch > 1 and heads.num > 1 and setup.seq_len > 1
@@ -168,20 +157,13 @@ def _eager(
             t,
             ops.clone(t, q, "q by head") if copies_q else q,
             ops.clone(t, k, "k by head") if copies_k else k,
-            scores_numel,
+            (q.rows, setup.seq_len),
             "scores",
         ),
         "scores * scaling",
     )
     weights = ops.add_constant(t, weights, "scores + mask")
     weights = ops.cast(t, ops.softmax(t, weights, "softmax", is_fused=is_fused), t.itemsize, "attention weights")
-    numel = setup.tokens * heads.num * heads.v_dim
-    out = ops.bmm(t, weights, ops.clone(t, v, "v by head") if copies_v else v, numel, "attention output by head")
+    out = ops.bmm(t, weights, ops.clone(t, v, "v by head") if copies_v else v, shape, "attention output by head")
     out = ops.reshape(t, out, "attention output by head", copies=is_batched)
     return _to_rows(t, out, heads.num > 1 and setup.seq_len > 1), weights
-
-
-def _project_out(t: Tape, x: Tensor, hidden_size: int, *, has_bias: bool, tokens: int) -> Tensor:
-    weight = Parameter("self_attn.o_proj", x.numel // tokens * hidden_size)
-    bias = Parameter("self_attn.o_proj.bias", hidden_size) if has_bias else None
-    return ops.linear(t, x, weight, tokens, bias=bias)

@@ -7,20 +7,25 @@ from typing import assert_never
 from analytic.memory import ops
 from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
-from analytic.memory.tensors import Parameter, Tensor
+from analytic.memory.tensors import Tensor
 
 Tables = tuple[Tensor, ...]
 
 
-def rms_norm(t: Tape, x: Tensor, width: int, name: str) -> Tensor:
+def linear(t: Tape, x: Tensor, name: str, out: int, *, has_bias: bool = False) -> Tensor:
+    """`nn.Linear` of the module at hand, from the width of x to `out`."""
+    bias = t.parameter(f"{name}.bias", out) if has_bias else None
+    return ops.linear(t, x, t.parameter(name, out, x.width), bias=bias)
+
+
+def rms_norm(t: Tape, x: Tensor, name: str) -> Tensor:
     """`LlamaRMSNorm.forward`, and its copies in every family: in fp32, then scaled in the compute dtype."""
     x32 = ops.cast(t, x, ops.FP32, f"{name}: fp32 copy")
-    rows = x.numel // width
-    variance = ops.mean(t, ops.pow2(t, x32, f"{name}: square"), rows, f"{name}: variance")
+    variance = ops.mean(t, ops.pow2(t, x32, f"{name}: square"), f"{name}: variance")
     inverse = ops.rsqrt(t, ops.add_constant(t, variance, f"{name}: variance + eps"), f"{name}: rsqrt")
     normed = ops.mul(t, x32, inverse, f"{name}: normalized in fp32")
     del x32, inverse
-    return ops.scale(t, Parameter(name, width), ops.cast(t, normed, t.itemsize, f"{name}: normalized"), name)
+    return ops.scale(t, t.parameter(name, x.width), ops.cast(t, normed, t.itemsize, f"{name}: normalized"), name)
 
 
 def rotate(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Tensor, Tensor]:
@@ -49,15 +54,14 @@ def _turn_halves(t: Tape, x: Tensor, tables: Tables, name: str) -> Tensor:
 
 
 def _rotate_half(t: Tape, x: Tensor, name: str) -> Tensor:
-    first = ops.slice_(t, x, x.numel // 2, f"{name}: first half")
-    second = ops.slice_(t, x, x.numel // 2, f"{name}: second half")
+    first, second = ops.half(t, x, f"{name}: first half"), ops.half(t, x, f"{name}: second half")
     return ops.cat(t, (ops.neg(t, second, f"{name}: -second half"), first), f"{name}: half-turned")
 
 
 def _rotate_pairs(t: Tape, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
     """`apply_rotary_pos_emb_interleave` of DeepSeek-V3: even and odd features apart."""
-    q1, q2 = (ops.slice_(t, q, q.numel // 2, f"q: {part} features") for part in ("even", "odd"))
-    k1, k2 = (ops.slice_(t, k, k.numel // 2, f"k: {part} features") for part in ("even", "odd"))
+    q1, q2 = (ops.half(t, q, f"q: {part} features") for part in ("even", "odd"))
+    k1, k2 = (ops.half(t, k, f"k: {part} features") for part in ("even", "odd"))
     turned = _turn_pairs(t, q1, q2, tables, "q")
     return turned, _turn_pairs(t, k1, k2, tables, "k")
 
@@ -73,13 +77,13 @@ def _turn_pairs(t: Tape, x1: Tensor, x2: Tensor, tables: Tables, name: str) -> T
 
 def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Tensor, Tensor]:
     """`apply_rotary_emb` of DeepSeek-V2: pairs of features as complex numbers, times a table of angles."""
-    table_bytes = k.numel // context.setup.micro_batch * ops.FP32
+    table_bytes = context.setup.seq_len * k.width * ops.FP32
     q32 = ops.cast(t, q, ops.FP32, "q: fp32 copy")
     k32 = ops.cast(t, k, ops.FP32, "k: fp32 copy")
     q_product = ops.mul_complex(t, q32, table_bytes, "q * angles", context.tables)
     # the gradient of q is part of that of q and its unturned features, or from the efficient kernel token by token:
     # copied to be contiguous, if not cast
-    is_by_token = context.setup.attention_kernel == "efficient" and q.numel > k.numel  # several heads
+    is_by_token = context.setup.attention_kernel == "efficient" and q.rows > k.rows  # several heads
     q_product = ops.reshape(t, q_product, "q * angles", copies=t.itemsize == ops.FP32 or is_by_token)
     turned = ops.cast(t, q_product, t.itemsize, "q: rotated")
     del q_product
@@ -88,14 +92,11 @@ def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Te
     )
 
 
-def gated_ffn(t: Tape, x: Tensor, tokens: int, intermediate_size: int, name: str, *, has_bias: bool = False) -> Tensor:
+def gated_ffn(t: Tape, x: Tensor, intermediate_size: int, name: str, *, has_bias: bool = False) -> Tensor:
     """`LlamaMLP.forward`: down(silu(gate x) * up x)."""
-    hidden_size = x.numel // tokens
 
     def project(x: Tensor, part: str, width: int) -> Tensor:
-        weight = Parameter(f"{name}.{part}", x.numel // tokens * width)
-        bias = Parameter(f"{name}.{part}.bias", width) if has_bias else None
-        return ops.linear(t, x, weight, tokens, bias=bias)
+        return linear(t, x, f"{name}.{part}", width, has_bias=has_bias)
 
     return project(
         ops.mul(
@@ -105,5 +106,5 @@ def gated_ffn(t: Tape, x: Tensor, tokens: int, intermediate_size: int, name: str
             f"{name}: gated product",
         ),
         "down_proj",
-        hidden_size,
+        x.width,
     )

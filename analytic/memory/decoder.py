@@ -29,14 +29,13 @@ def layer_in_training(t: Tape, layer: LayerSpec, x: Tensor, context: Context) ->
 
 def decoder_layer(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Tensor:
     """`LlamaDecoderLayer.forward` and its copies in every family."""
-    hidden_size = x.numel // context.setup.tokens
-    normed = rms_norm(t, x, hidden_size, "input_layernorm")
+    normed = rms_norm(t, x, "input_layernorm")
     attended = attend(t, layer.attention, normed, context)
     del normed
     x = ops.add(t, x, attended.output, "residual + attention")
     weights = attended.weights
     del attended
-    normed = rms_norm(t, x, hidden_size, "post_attention_layernorm")
+    normed = rms_norm(t, x, "post_attention_layernorm")
     out = _feed_forward(t, layer, normed, context)
     del normed
     out = ops.add(t, x, out, "layer output")
@@ -47,7 +46,7 @@ def decoder_layer(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Ten
 def _feed_forward(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Tensor:
     match layer.ffn:
         case DenseFfn(intermediate_size=width, bias=has_bias):
-            return gated_ffn(t, x, context.setup.tokens, width, "mlp", has_bias=has_bias)
+            return gated_ffn(t, x, width, "mlp", has_bias=has_bias)
         case MoeFfn():
             return moe_ffn(t, layer.ffn, x, context)
         case _:

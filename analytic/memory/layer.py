@@ -9,7 +9,7 @@ from analytic.memory.implementation import Context, Implementation
 from analytic.memory.peaks import Peak, breakdown, live_after, peak, peak_of
 from analytic.memory.static import layer_base
 from analytic.memory.tape import Tape
-from analytic.memory.tensors import Event, Node, Tensor
+from analytic.memory.tensors import Event, Leaf, Tensor
 from analytic.model.breakdown import Breakdown
 from analytic.model.spec import LayerSpec
 from analytic.model.training import TrainingSetup
@@ -87,8 +87,8 @@ def training_events(
     t = _tape(setup)
     out = _recorded(t, layer, hidden_size, implementation, setup)
     start = len(t.events)
-    t.start_backward(out, setup.tokens * hidden_size * setup.itemsize)
-    t.backward()
+    t.start_backward(out)
+    t.backward(out)
     return list(t.events), start
 
 
@@ -96,7 +96,7 @@ def _recorded(
     t: Tape, layer: LayerSpec, hidden_size: int, implementation: Implementation, setup: TrainingSetup
 ) -> Tensor:
     """Run the layer as in training. What is returned has no storage any more: the rest of a model frees it."""
-    x = _input(hidden_size, setup, Node("layer input", "", [], 1))
+    x = _input(hidden_size, setup, Leaf("layer input"))
     out = layer_in_training(t, layer, x, Context(setup, implementation))
     out.storage = None
     return out
@@ -106,5 +106,5 @@ def _tape(setup: TrainingSetup) -> Tape:
     return Tape(setup.itemsize, rounding=setup.rounding_bytes, is_accumulating=setup.is_accumulating)
 
 
-def _input(hidden_size: int, setup: TrainingSetup, node: Node | None) -> Tensor:
-    return Tensor(None, setup.tokens * hidden_size, setup.itemsize, node)
+def _input(hidden_size: int, setup: TrainingSetup, leaf: Leaf | None) -> Tensor:
+    return Tensor(None, setup.tokens, hidden_size, setup.itemsize, leaf)

@@ -29,7 +29,7 @@ def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementatio
     for name, size_bytes in _rotary_tables(layer, implementation, setup):
         live[Category.INPUTS, name] = setup.rounded(size_bytes)
     if setup.attention_kernel == "eager":
-        live[Category.INPUTS, "attention mask"] = _mask_bytes(setup)
+        live[Category.INPUTS, "attention mask"] = mask_bytes(setup)
     return live
 
 
@@ -43,11 +43,11 @@ def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
             live[Category.GRADIENTS, f"{name}.grad"] += one * count
         for state, size_bytes in _optimizer_state(numel, setup):
             live[Category.OPTIMIZER, state] += size_bytes * count
-    for name, size_bytes, count in _model_buffers(spec, setup):
+    for name, size_bytes, count in model_buffers(spec, setup.itemsize):
         live[Category.PARAMETERS, name] += setup.rounded(size_bytes) * count
     live[Category.INPUTS, "token ids and labels"] = 2 * setup.rounded(setup.tokens * ops.INT64)
     if setup.attention_kernel == "eager":
-        live[Category.INPUTS, "attention mask"] = _mask_bytes(setup)
+        live[Category.INPUTS, "attention mask"] = mask_bytes(setup)
     return live
 
 
@@ -91,7 +91,7 @@ def _optimizer_state(numel: int, setup: TrainingSetup) -> Iterator[tuple[str, in
         yield name, setup.rounded(size_bytes)
 
 
-def _mask_bytes(setup: TrainingSetup) -> int:
+def mask_bytes(setup: TrainingSetup) -> int:
     """One additive mask for all sequences, in the compute type."""
     return setup.rounded(setup.seq_len**2 * setup.itemsize)
 
@@ -110,9 +110,12 @@ def _layer_buffers(layer: LayerSpec) -> Iterator[tuple[str, int]]:
         yield "mlp.gate.e_score_correction_bias", layer.ffn.num_experts
 
 
-def _model_buffers(spec: ModelSpec, setup: TrainingSetup) -> Iterator[tuple[str, int, int]]:
-    """Router biases in the compute type, as `from_config` builds them, and the rotary frequencies, twice."""
+def model_buffers(spec: ModelSpec, itemsize: int) -> Iterator[tuple[str, int, int]]:
+    """Router biases in the type that `from_config` builds the model in, and the rotary frequencies, twice.
+
+    Each with its bytes, and how often it is there.
+    """
     for run in spec.runs:
         for name, numel in _layer_buffers(run.layer):
-            yield name, numel * setup.itemsize, run.count
+            yield name, numel * itemsize, run.count
     yield "rotary_emb.inv_freq", rotary_dim(spec.layers[0]) // 2 * ops.FP32, 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -29,6 +28,7 @@ class Label:
 
 
 Event = tuple[Label, int]  # the label, and the bytes: positive where allocated, negative where freed
+Shape = tuple[int, int]  # rows, and the width of a row
 
 
 class Storage:
@@ -51,28 +51,65 @@ class Storage:
             self.label.category = Category.ACTIVATIONS
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A trainable weight: itself part of the base, its gradient scheduled. A tied weight has two `uses`."""
+class Leaf:
+    """A tensor that ends a graph, where its gradient is kept: a parameter, or what came in from outside.
 
-    name: str
-    numel: int
-    uses: int = 1
+    Attributes:
+        gradient: what has arrived in this backward pass. due: how many gradients are still to arrive in it.
+    """
+
+    __slots__ = ("due", "gradient", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.gradient: Gradient | None = None
+        self.due = 0
+
+
+class Parameter(Leaf):
+    """A trainable weight [out, width], itself part of the base; a vector is `out` alone.
+
+    Attributes:
+        grad: its gradient, once there is one above the base.
+    """
+
+    __slots__ = ("grad", "out", "width")
+
+    def __init__(self, name: str, out: int, width: int = 1) -> None:
+        super().__init__(name)
+        self.out = out
+        self.width = width
+        self.grad: Storage | None = None
+
+    @property
+    def numel(self) -> int:
+        return self.out * self.width
 
 
 class Tensor:
-    """A tensor: its size, its storage (None: part of the base), and the node that its gradient goes to."""
+    """A tensor of rows: its storage (None: part of the base), and the node or leaf that its gradient goes to."""
 
-    __slots__ = ("index", "itemsize", "node", "numel", "storage")
+    __slots__ = ("index", "itemsize", "node", "rows", "storage", "width")
 
     def __init__(
-        self, storage: Storage | None, numel: int, itemsize: int, node: Node | None = None, index: int = 0
+        self,
+        storage: Storage | None,
+        rows: int,
+        width: int,
+        itemsize: int,
+        node: Node | Leaf | None = None,
+        index: int = 0,
     ) -> None:
         self.storage = storage
-        self.numel = numel
+        self.rows = rows
+        self.width = width
         self.itemsize = itemsize
         self.node = node
         self.index = index
+
+    @property
+    def size_bytes(self) -> int:
+        return self.rows * self.width * self.itemsize
 
 
 class Gradient:
@@ -109,7 +146,7 @@ class Flow:
         unreduced_bytes: int = 0,
         scratch: Sequence[int] = (),
     ) -> None:
-        target: Node | Parameter | None
+        target: Node | Leaf | None
         target, self.index = (to, 0) if isinstance(to, Parameter) else (to.node, to.index)
         self.to = target
         self.size_bytes = size_bytes
@@ -129,25 +166,39 @@ class Saved:
 
 
 class Frame:
-    """One checkpointed call (`torch.utils.checkpoint._CheckpointFrame`): its input, and what it would have saved."""
+    """One checkpointed call (`torch.utils.checkpoint._CheckpointFrame`): its input, and what it would have saved.
 
-    __slots__ = ("call", "filled", "input", "slots")
+    Attributes:
+        input: what the call was given, without its storage. held: that storage; a frame inside another one, `outer`,
+            holds it only once the outer one is recomputed.
+    """
 
-    def __init__(self, call: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    __slots__ = ("call", "filled", "held", "input", "is_restoring", "outer", "slots")
+
+    def __init__(self, call: Callable[[Tensor], Tensor], x: Tensor, held: Saved, outer: Frame | None) -> None:
         self.call = call
-        self.input = x
+        self.input = Tensor(None, x.rows, x.width, x.itemsize, x.node, x.index)
+        self.held = held
+        self.outer = outer
         self.slots: list[Saved] = []
         self.filled = 0
+        self.is_restoring = False
 
 
 class Node:
-    """What backward does at one operator: the gradients it hands on, and what it holds until then."""
+    """What backward does at one operator: the gradients it hands on, and what it holds until then.
 
-    __slots__ = ("flows", "frame", "incoming", "name", "region", "saved")
+    Attributes:
+        number: nodes are numbered as they are recorded. region, module: where in the model it belongs.
+    """
 
-    def __init__(self, name: str, region: str, flows: list[Flow], num_outputs: int) -> None:
+    __slots__ = ("flows", "frame", "incoming", "module", "name", "number", "region", "saved")
+
+    def __init__(self, number: int, name: str, region: str, module: str, flows: list[Flow], num_outputs: int) -> None:
+        self.number = number
         self.name = name
         self.region = region
+        self.module = module
         self.flows = flows
         self.incoming: list[Gradient | None] = [None] * num_outputs
         self.saved: list[Saved] = []

@@ -141,6 +141,7 @@ def _gpu(calibration: Calibration, hardware: Hardware) -> tuple[Gpu, str]:
         return known, peak[1]
     own = Gpu(
         link_bytes_per_s=None,
+        link_gpus=1,
         key=machine.device,
         name=machine.device,
         aliases=(),

@@ -9,9 +9,11 @@ from analytic.performance.mfu import without_communication
 from analytic.planning.assumptions import MOE_APPROXIMATION
 from analytic.planning.backward import BackwardPlan
 from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, Terms, fact, facts
+from analytic.report.intervals import interval_items
 from analytic.report.law import law_items
 from analytic.report.placement import placement_items, verdict
-from analytic.report.plan import UPPER_BOUND, loss_text, mfu_object, n_name, off, worth
+from analytic.report.plan import UPPER_BOUND, mfu_object, n_name, off, worth
+from analytic.report.plan_answer import loss_text
 from analytic.report.units import compact, days_text, flops_text, params_text, percent, si, usd_text
 
 
@@ -125,7 +127,7 @@ def _training(plan: BackwardPlan) -> Iterator[Item]:
     six = f"{si(plan.six_nd_flops)}, against {si(plan.used_flops)} exactly"
     yield Figure("six_nd_flops", f"6 {name} D", plan.six_nd_flops, six)
     yield Figure("loss", "loss", plan.loss, f"{plan.loss:.6f} nats per token, predicted by {setup.law.name}")
-    yield from facts({"params_80": None, "tokens_80": None, "loss_80": None})  # published laws state no intervals
+    yield from interval_items(None)
     batch = f"{setup.tokens_per_step:,} tokens, {plan.steps:,} optimizer steps"
     yield Figure("tokens_per_step", "global batch", setup.tokens_per_step, batch)
     yield from facts({"steps": plan.steps, "attention": setup.convention, "seq_len": setup.seq_len})

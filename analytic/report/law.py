@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact
+from analytic.planning.intervals import PlanIntervals
+from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
 from analytic.report.units import compact, si
 from analytic.scaling.laws import MANY_EPOCHS, OutOfRange, ScalingLaw
 from analytic.scaling.optimum import closed_form
 
 BUDGETS_FLOPS = (1e19, 1e20, 1e21, 1e22, 1e23, 1e24, 1e25)
 NO_INTERVALS = "none: the law states no intervals"
+INTERVALS = "80 and 95%, of its own runs and backtests"
 
 
 def law_document(law: ScalingLaw) -> Document:
@@ -23,7 +25,7 @@ def law_document(law: ScalingLaw) -> Document:
             Line("from", law.citation),
             Line("N, D", f"{law.n_means} parameters; {law.d_means}"),
             Line("at 1e22 FLOP", f"N {compact(best.params)}, D {compact(best.tokens)}, loss {best.loss:.3f} nats"),
-            Line("intervals", NO_INTERVALS),
+            Line("intervals", NO_INTERVALS if law.uncertainty is None else INTERVALS),
         ],
         sections=(
             Section("", list(_coefficients(law))),
@@ -45,7 +47,9 @@ def formula(e: float, a: float, alpha: float, b: float, beta: float, k: float) -
     return f"L = {e:.6g} + (({by_params})^(1/k) + ({by_tokens})^(1/k))^k, k = {k:.6g}"
 
 
-def law_items(law: ScalingLaw, outside: Iterable[OutOfRange], epochs: float | None) -> Iterator[Item]:
+def law_items(
+    law: ScalingLaw, outside: Iterable[OutOfRange], epochs: float | None, intervals: PlanIntervals | None = None
+) -> Iterator[Item]:
     """Where a law is from and where it holds, for every document that uses one."""
     yield Figure("law", "scaling law", law.name, f"{law.name}: {law.citation}")
     yield fact("law_details.citation", law.citation)
@@ -68,7 +72,21 @@ def law_items(law: ScalingLaw, outside: Iterable[OutOfRange], epochs: float | No
         )
     if epochs is not None and epochs > MANY_EPOCHS:
         yield Figure("", "  warning", None, f"beyond {MANY_EPOCHS} epochs runs did worse than that law says")
-    yield fact("law_details.intervals", None)
+    yield from _error(law, intervals)
+
+
+def _error(law: ScalingLaw, intervals: PlanIntervals | None) -> Iterator[Item]:
+    """What the law says of its own error."""
+    u = law.uncertainty
+    if u is None:
+        yield Figure("law_details.intervals", "  intervals", None, NO_INTERVALS)
+        return
+    stated: dict[str, Json] = {"sigma": u.sigma, "kappa": u.kappa, "largest_run_flops": u.largest_run_flops}
+    text = f"{INTERVALS}: scatter of ln L {u.sigma:.4g}, kappa {u.kappa:.4g}"
+    if intervals is not None:
+        stated["decades_beyond"] = intervals.decades_beyond
+        text += f"; {intervals.decades_beyond:.2f} decades of compute beyond the largest run"
+    yield Figure("law_details.intervals", "  intervals", stated, text)
 
 
 def _coefficients(law: ScalingLaw) -> Iterator[Item]:

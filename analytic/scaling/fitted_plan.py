@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from analytic.scaling.forms import ALPHA, BETA, FARTHEST, LEAST, LOG_A, LOG_B, LOG_K, MOST
 from analytic.scaling.intervals import Prediction, PredictiveLaw
+from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import SIX_N, Cost
-from analytic.scaling.posterior import Predictive
+from analytic.scaling.posterior import Predictive, posterior
 from analytic.scaling.runs import Run
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ class FittedPlan:
         return self.decades_beyond > FARTHEST_USEFUL_DECADES
 
 
+def predictive(law: ScalingLaw) -> PredictiveLaw | None:
+    """A law with what its file says of its error; None of one that states none."""
+    u = law.uncertainty
+    if u is None:
+        return None
+    return PredictiveLaw(posterior(u, law.e, law.a, law.alpha, law.b, law.beta, law.k), u.kappa)
+
+
 def best_params(fit: Predictive, flops: float, cost: Cost = SIX_N) -> float:
     """The N of least loss at C = f(N) D."""
     import numpy as np
@@ -97,7 +106,7 @@ def plan_with_intervals(law: PredictiveLaw, flops: float, cost: Cost = SIX_N, *,
     return FittedPlan(
         params=_interval(params, np.exp(log_params)),
         tokens=_interval(best.tokens, np.exp(log_tokens)),
-        loss=_loss_interval(law.predict_runs([best])[0]),
+        loss=loss_interval(law.predict_runs([best])[0]),
         near_optimal=near_optimal(fit, flops, params, cost),
         decades_beyond=max(math.log10(flops / fit.most_flops), 0.0),
     )
@@ -155,6 +164,7 @@ def _interval(value: float, draws: Array) -> Interval:
     return Interval(value, low_80, high_80, low_95, high_95)
 
 
-def _loss_interval(prediction: Prediction) -> Interval:
+def loss_interval(prediction: Prediction) -> Interval:
+    """The loss of a run alone."""
     p = prediction
     return Interval(p.loss, p.low_80, p.high_80, p.low_95, p.high_95)

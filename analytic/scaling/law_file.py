@@ -8,19 +8,24 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from analytic.errors import FileError, UsageError, listed
 from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Derived, Keys
 from analytic.io.located import located
+from analytic.scaling.forms import FORMS, FormName
 from analytic.scaling.laws import ParamsConvention, ScalingLaw
+from analytic.scaling.posterior import Uncertainty
 
 _CONVENTIONS = ("total", "non_embedding")
 _COEFFICIENTS = ("E", "A", "B", "alpha", "beta")
 _LOGARITHMS = ("log_E", "log_A", "log_B")
 _REQUIRED = ("citation", "alpha", "beta", "n_means", "d_means")
+_UNCERTAINTY = ("form", "center", "sigma", "kappa", "largest_run_flops", "covariance")
 _MOST_COEFFICIENT = 1e12
+_MOST_DEVIATION = 1e15  # of a logarithm: no more than that a float holds what is made of it
+_MOST_RUN_FLOPS = 1e40
 _LEAST_EXPONENT, _MOST_EXPONENT = 1e-3, 10.0  # published ones are from 0.05 to 0.6
 _LEAST_K, _MOST_K = 0.04, 5.0  # wider than what a fit may find
 
@@ -81,10 +86,29 @@ def law_toml(law: ScalingLaw, comments: Iterable[str]) -> str:
         "",
         f"[laws.{name}.fitted]",
         *(f"{quantity} = {list(bounds)!r}" for quantity, bounds in law.fitted.items()),
+        *_uncertainty_lines(name, law.uncertainty),
     ]
     text = "\n".join(lines) + "\n"
     _law(law.name, Keys(tomllib.loads(text)["laws"][law.name]))
     return text
+
+
+def _uncertainty_lines(name: str, uncertainty: Uncertainty | None) -> list[str]:
+    if uncertainty is None:
+        return []
+    u = uncertainty
+    return [
+        "",
+        f"[laws.{name}.uncertainty]",
+        f"form = {json.dumps(u.form)}",
+        f"center = {list(u.center)!r}",
+        f"sigma = {u.sigma!r}",
+        f"kappa = {u.kappa!r}",
+        f"largest_run_flops = {u.largest_run_flops!r}",
+        "covariance = [",
+        *(f"  {list(row)!r}," for row in u.covariance),
+        "]",
+    ]
 
 
 def _shipped_path() -> Path:
@@ -109,11 +133,14 @@ def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
 
 def _law(name: str, keys: Keys) -> ScalingLaw:
     keys.require(_REQUIRED, "law")
-    keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, "k", "fitted", "data_constrained"))
+    keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, "k", "fitted", "data_constrained", "uncertainty"))
     e, a, b = (_coefficient(keys, key) for key in ("E", "A", "B"))
     stated = keys.section("fitted") or Keys({})
     with located("fitted"):
         fitted = _ranges(stated)
+    uncertain = keys.section("uncertainty")
+    with located("uncertainty"):
+        uncertainty = None if uncertain is None else _uncertainty(uncertain)
     return ScalingLaw(
         name=name,
         citation=keys.text("citation"),
@@ -127,7 +154,49 @@ def _law(name: str, keys: Keys) -> ScalingLaw:
         fitted=fitted,
         data_constrained=keys.flag("data_constrained", Derived(False, "a fit to single epochs")),
         k=keys.number("k", least=_LEAST_K, most=_MOST_K) if "k" in keys.config else 1.0,
+        uncertainty=uncertainty,
     )
+
+
+def _uncertainty(keys: Keys) -> Uncertainty:
+    keys.require(_UNCERTAINTY, "law")
+    keys.allow(_UNCERTAINTY)
+    form = cast(FormName, keys.text("form", among=get_args(FormName)))
+    size = FORMS[form].size
+    x, y = _numbers(keys, "center", 2)
+    rows = keys.config["covariance"]
+    square = f"a list of {size} lists of {size} numbers, symmetric, none below 0 on the diagonal"
+    if type(rows) is not list or len(rows) != size or not all(_are_numbers(row, size) for row in rows):
+        keys.reject("covariance", rows, square)
+    if any(rows[i][i] < 0 or not _are_close(rows[i][j], rows[j][i]) for i in range(size) for j in range(size)):
+        keys.reject("covariance", rows, square)
+    return Uncertainty(
+        form=form,
+        center=(x, y),
+        covariance=tuple(tuple(map(float, row)) for row in rows),
+        sigma=keys.number("sigma", least=0, most=_MOST_DEVIATION),
+        kappa=keys.number("kappa", least=1, most=_MOST_DEVIATION),
+        largest_run_flops=keys.number("largest_run_flops", least=1, most=_MOST_RUN_FLOPS),
+    )
+
+
+def _are_close(one: float, other: float) -> bool:
+    """Whether two entries of an inverse, which rounding makes differ, are one."""
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-12)
+
+
+def _numbers(keys: Keys, key: str, length: int) -> list[float]:
+    value = keys.config[key]
+    if not _are_numbers(value, length):
+        keys.reject(key, value, f"a list of {length} numbers of at most {_MOST_DEVIATION:g}")
+    return [float(item) for item in value]
+
+
+def _are_numbers(value: object, length: int) -> bool:
+    """Whether a value is a list of so many numbers that a float holds, squares and sums of them, too."""
+    if type(value) is not list or len(value) != length:
+        return False
+    return all(type(item) in (int, float) and abs(item) <= _MOST_DEVIATION for item in value)
 
 
 def _coefficient(keys: Keys, key: str) -> float:

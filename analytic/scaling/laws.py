@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from analytic.scaling.posterior import Uncertainty
+
 # Muennighoff et al. 2023, arXiv:2305.16264: R_D* and R_N*, at full precision from the authors' repository.
 # R_D* is poorly identified: on their own runs the objective is flat within 0.2% from about 15 to 200.
 REPEATED_DATA_DECAY = 15.387756
@@ -41,6 +43,7 @@ class ScalingLaw:
         n_means: what N counts; a planner converts with `count_params` before asking for a loss.
         fitted: (least, most) of "params", "tokens" and "flops" of the fitted runs, where stated.
         data_constrained: excess parameters decay too, as in the fit of arXiv:2305.16264.
+        uncertainty: of the coefficients, for intervals; published laws state none.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ScalingLaw:
     fitted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     data_constrained: bool = False
     k: float = 1.0
+    uncertainty: Uncertainty | None = None
 
     @property
     def log_ratio(self) -> float:

@@ -29,7 +29,7 @@ from empirical.models.names import names_of
 aten = torch.ops.aten
 
 DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-_ATTENTION_NAMES: dict[AttentionKernel, str] = {
+ATTENTION_NAMES: dict[AttentionKernel, str] = {
     "eager": "eager",
     "flash": "foretrain_fused",  # a name with "flash" in it makes transformers look for another package
     "efficient": "foretrain_efficient",
@@ -74,9 +74,9 @@ def _efficient(
     return out.transpose(1, 2).contiguous(), None
 
 
-ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["flash"], _fused)
-ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["efficient"], _efficient)
-ALL_ATTENTION_FUNCTIONS.register(_ATTENTION_NAMES["cudnn"], _cudnn)
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAMES["flash"], _fused)
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAMES["efficient"], _efficient)
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAMES["cudnn"], _cudnn)
 
 
 class _Sink(torch.autograd.Function):
@@ -93,7 +93,7 @@ class _Sink(torch.autograd.Function):
         return torch.zeros(shape, dtype=dtype, device=device)
 
 
-def _mask(setup: TrainingSetup, device: Device) -> Tensor | None:
+def attention_mask(setup: TrainingSetup, device: Device) -> Tensor | None:
     if setup.attention_kernel != "eager":
         return None
     return torch.zeros(1, 1, setup.seq_len, setup.seq_len, dtype=DTYPES[setup.precision], device=device)
@@ -104,14 +104,14 @@ def _input(config: ModelConfig, setup: TrainingSetup, device: Device) -> Tensor:
     return torch.zeros(shape, dtype=DTYPES[setup.precision], device=device, requires_grad=True)
 
 
-def _meta_model(config: ModelConfig, setup: TrainingSetup) -> Any:
+def meta_model(config: ModelConfig, setup: TrainingSetup) -> Any:
     """The real model, in training mode, on meta."""
-    attention: Any = _ATTENTION_NAMES[setup.attention_kernel]
+    attention: Any = ATTENTION_NAMES[setup.attention_kernel]
     model = transformers_model(config, attention=attention, dtype=DTYPES[setup.precision], device="meta")
     return model.train()
 
 
-def _materialize(module: nn.Module, device: Device) -> None:
+def materialize(module: nn.Module, device: Device) -> None:
     """Move a module from meta to a device; its weights are zero, as sizes are all that is measured."""
     if torch.device(device).type == "meta":
         return
@@ -137,10 +137,10 @@ class LayerProgram:
     @classmethod
     def build(cls, config: ModelConfig, run: LayerRun, setup: TrainingSetup, device: Device) -> LayerProgram:
         """The layer at the head of `run`, and inputs for it."""
-        model, names = _meta_model(config, setup), names_of(config)
+        model, names = meta_model(config, setup), names_of(config)
         layer = model.get_submodule(f"{names.layers_path}.{run.first}")
-        _materialize(layer, device)
-        arguments: dict[str, Any] = {"attention_mask": _mask(setup, device)}
+        materialize(layer, device)
+        arguments: dict[str, Any] = {"attention_mask": attention_mask(setup, device)}
         if (rotary := getattr(model.get_submodule(names.base), "rotary_emb", None)) is not None:
             with torch.device(device):
                 like, positions = torch.empty(1, dtype=DTYPES[setup.precision]), torch.arange(setup.seq_len)[None]
@@ -155,14 +155,14 @@ class LayerProgram:
         attention: AttentionImplementation = "eager" if setup.attention_kernel == "eager" else "sdpa"
         dtype = DTYPES[setup.precision]
         layer = our_layer(config, run, attention=attention, device="meta", dtype=dtype).train()
-        _materialize(layer, device)
+        materialize(layer, device)
         program = cls(layer, _input(config, setup, device), {}, setup)
         program.reset()
         return program
 
     def base(self) -> Named:
         """What exists before: parameters, buffers, gradients, and inputs."""
-        yield from _module_tensors(self.layer)
+        yield from module_tensors(self.layer)
         yield "layer input", self.x
         for name, argument in self.arguments.items():
             for tensor in tree_iter(argument):
@@ -218,13 +218,13 @@ class StepProgram:
     @classmethod
     def build(cls, config: ModelConfig, setup: TrainingSetup, device: Device) -> StepProgram:
         """The model, token ids, and an optimizer that has stepped once, so that its states exist."""
-        model = _meta_model(config, setup)
-        _materialize(model, device)
-        _enable_checkpointing(model, setup.checkpointing)
+        model = meta_model(config, setup)
+        materialize(model, device)
+        enable_checkpointing(model, setup.checkpointing)
         shape = (setup.micro_batch, setup.seq_len)
         ids = torch.zeros(shape, dtype=torch.long, device=device)
         inputs = {"input_ids": ids, "labels": torch.zeros_like(ids)}
-        if (mask := _mask(setup, device)) is not None:
+        if (mask := attention_mask(setup, device)) is not None:
             inputs["attention_mask"] = mask
         parameters = list(model.parameters())
         masters = [p.detach().float().requires_grad_() for p in parameters] if setup.has_master_weights else []
@@ -237,7 +237,7 @@ class StepProgram:
         return program
 
     def base(self) -> Named:
-        yield from _module_tensors(self.model)
+        yield from module_tensors(self.model)
         yield from self.inputs.items()
         for master in self.masters:
             yield "master weights", master
@@ -267,7 +267,7 @@ class StepProgram:
         _reset_gradients(self.model, self.setup)
 
 
-def _enable_checkpointing(model: Any, checkpointing: Checkpointing) -> None:
+def enable_checkpointing(model: Any, checkpointing: Checkpointing) -> None:
     match checkpointing:
         case "none":
             return
@@ -289,7 +289,8 @@ def _optimizer(parameters: list[Tensor], setup: TrainingSetup) -> torch.optim.Op
             assert_never(setup.optimizer)
 
 
-def _module_tensors(module: nn.Module) -> Named:
+def module_tensors(module: nn.Module) -> Named:
+    """Parameters, their gradients where there are any, and buffers."""
     for name, parameter in module.named_parameters():
         yield name, parameter
         if parameter.grad is not None:

@@ -28,20 +28,20 @@ with warnings.catch_warnings():
 # fmt: off
 _MOVES = frozenset(  # creating, viewing, copying and moving
     (
-        "_conj", "_to_copy", "_unsafe_view", "alias", "arange", "as_strided", "broadcast_to", "cat", "clone",
-        "copy", "detach", "empty", "empty_like", "expand", "fill", "full", "lift_fresh", "new_empty",
-        "new_empty_strided", "new_ones", "new_zeros", "numpy_T", "ones", "ones_like", "permute", "repeat",
-        "repeat_interleave", "scalar_tensor", "select", "select_backward", "slice", "slice_backward", "split",
-        "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as",
-        "view_as_complex", "view_as_real", "zeros", "zeros_like",
+        "_conj", "_local_scalar_dense", "_to_copy", "_unsafe_view", "alias", "arange", "as_strided", "broadcast_to",
+        "cat", "chunk", "clone", "constant_pad_nd", "copy", "detach", "empty", "empty_like", "expand", "fill", "full",
+        "lift_fresh", "new_empty", "new_empty_strided", "new_ones", "new_zeros", "numpy_T", "ones", "ones_like",
+        "permute", "repeat", "repeat_interleave", "scalar_tensor", "select", "select_backward", "slice",
+        "slice_backward", "split", "split_with_sizes", "squeeze", "stack", "t", "transpose", "unflatten", "unsqueeze",
+        "view", "view_as", "view_as_complex", "view_as_real", "zeros", "zeros_like",
     )
 )
 _LOOKUPS = frozenset(  # looking up, sorting, comparing
     (
         "any", "bitwise_and", "bitwise_not", "embedding", "embedding_dense_backward", "eq", "gather", "ge", "gt",
         "histc", "index", "index_put", "index_select", "le", "logical_and", "logical_not", "logical_or", "lt",
-        "masked_fill", "max", "maximum", "min", "ne", "scatter", "scatter_add", "sort", "topk", "tril", "triu",
-        "where",
+        "__or", "masked_fill", "max", "maximum", "min", "ne", "scatter", "scatter_add", "sort", "topk", "tril",
+        "triu", "where",
     )
 )
 _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles
@@ -53,10 +53,10 @@ _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles
         "prim::PythonOp.GeLUFunction",  # BLOOM's own
     )
 )
-_REDUCTIONS = frozenset(  # sums over features: softmax and norms
+_REDUCTIONS = frozenset(  # sums over features: softmax, norms and the loss
     (
-        "_safe_softmax", "_softmax", "_softmax_backward_data", "mean", "native_layer_norm",
-        "native_layer_norm_backward", "softmax", "sum",
+        "_log_softmax", "_log_softmax_backward_data", "_safe_softmax", "_softmax", "_softmax_backward_data", "mean",
+        "native_layer_norm", "native_layer_norm_backward", "nll_loss_backward", "nll_loss_forward", "softmax", "sum",
     )
 )
 # fmt: on
@@ -77,7 +77,7 @@ def fvcore_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad(), _quiet_trace():
         inclusive = {path: 2 * int(macs) for path, macs in analysis.by_module().items()}
-    _refuse_unknown("fvcore", {op.removeprefix("aten::") for op in analysis.unsupported_ops()})
+    refuse_unknown("fvcore", {op.removeprefix("aten::") for op in analysis.unsupported_ops()})
     return _without_children(inclusive)
 
 
@@ -119,11 +119,11 @@ def executed_flops(run: Callable[[], object]) -> int:
 @contextmanager
 def _counting() -> Iterator[FlopCounterMode]:
     """Count what is dispatched inside, and refuse at the end what was not counted."""
-    counter = _SeeingCounter(display=False, custom_mapping=_TORCH_FORMULAS)
+    counter = _SeeingCounter(display=False, custom_mapping=TORCH_FORMULAS)
     with counter:
         yield counter
-    uncounted = counter.seen - set(flop_registry) - set(_TORCH_FORMULAS)
-    _refuse_unknown("FlopCounterMode", {op.__name__ for op in uncounted})
+    uncounted = counter.seen - set(flop_registry) - set(TORCH_FORMULAS)
+    refuse_unknown("FlopCounterMode", {op.__name__ for op in uncounted})
 
 
 class _SeeingCounter(FlopCounterMode):
@@ -148,7 +148,7 @@ def _by_path(counter: FlopCounterMode, module: nn.Module) -> dict[str, int]:
     return _without_children(inclusive)
 
 
-def _refuse_unknown(witness: str, uncounted: set[str]) -> None:
+def refuse_unknown(witness: str, uncounted: set[str]) -> None:
     unknown = {name for name in uncounted if name.rstrip("_") not in ZERO_FLOP_OPERATORS}
     if unknown:
         raise UncountedOperatorError(f"{witness} met operators it does not count: {', '.join(sorted(unknown))}")
@@ -211,7 +211,7 @@ def _grouped_mm_flops(rows: Any, weight: Any, *args: Any, out_shape: Any = None,
     return flops
 
 
-_TORCH_FORMULAS = {torch.ops.aten._grouped_mm: _grouped_mm_flops}
+TORCH_FORMULAS = {torch.ops.aten._grouped_mm: _grouped_mm_flops}
 
 
 @contextmanager

@@ -150,6 +150,8 @@ BAD_FILES = {
     "unknown dtype": (GPU.replace("bf16", "bf17"), "bf17: no such key"),
     "negative peak": (GPU.replace("100", "-100"), "bf16 = -100"),
     "fractional memory": (GPU.replace("24", "24.5"), "memory_gb = 24.5"),
+    "link alone": (GPU + "link_gb_s = 450\n", "missing link_gpus"),
+    "GPUs that no link joins": (GPU + "link_gpus = 8\n", "link_gpus = 8: expected none without link_gb_s"),
     "reading alone": (GPU + "memory_gib = 23\n", "missing memory_gib_seen, memory_source"),
     "reading outside of what was seen": (
         GPU + 'memory_gib = 23\nmemory_gib_seen = [23.5, 24]\nmemory_source = "log"\n',

@@ -13,6 +13,7 @@ from analytic.io.files import configs_dir
 from analytic.scaling.law_file import law_toml, load_law, load_laws
 from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import CostCurve, closed_form, optimum
+from analytic.scaling.posterior import Uncertainty
 
 TEN_DIGITS = 5e-11
 
@@ -165,7 +166,46 @@ def test_a_law_without_irreducible_loss_and_with_factors_below_one(tmp_path: Pat
     assert law.loss(1e9, 1e10) == pytest.approx(0.5 / 1e9**0.35 + math.exp(7.6) / 1e10**0.36, rel=TEN_DIGITS)
 
 
+UNCERTAINTY = """
+[laws.mine.uncertainty]
+form = "zero_e"
+center = [20.0, 24.0]
+sigma = 0.004
+kappa = 1.5
+largest_run_flops = 1e21
+covariance = [[1, 0.5, 0, 0], [0.5, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+"""
+SURE = OWN_LAW + UNCERTAINTY
+
+
+def test_a_law_says_how_sure_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SURE)
+    found = load_law(str(path)).uncertainty
+    assert found is not None
+    assert found == Uncertainty(
+        form="zero_e",
+        center=(20.0, 24.0),
+        covariance=((1, 0.5, 0, 0), (0.5, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)),
+        sigma=0.004,
+        kappa=1.5,
+        largest_run_flops=1e21,
+    )
+
+
 BAD_LAWS = {
+    "uncertainty is no table": (OWN_LAW + "uncertainty = 3", "uncertainty = 3: expected an object"),
+    "kappa missing": (SURE.replace("kappa = 1.5\n", ""), "missing kappa"),
+    "kappa below 1": (SURE.replace("kappa = 1.5", "kappa = 0.5"), "kappa = 0.5: expected a number from 1"),
+    "negative sigma": (SURE.replace("0.004", "-0.004"), "sigma = -0.004: expected a number from 0"),
+    "no form": (SURE.replace("zero_e", "repeats"), "form = 'repeats': expected one of coupled"),
+    "center of one": (SURE.replace("[20.0, 24.0]", "[20.0]"), "center = [20.0]: expected a list of 2 numbers"),
+    "covariance of another form": (SURE.replace("zero_e", "coupled"), "expected a list of 6 lists of 6 numbers"),
+    "covariance nan": (SURE.replace("[[1,", "[[nan,"), "a list of 4 lists of 4 numbers"),
+    "covariance not symmetric": (SURE.replace("[0.5, 1,", "[0.6, 1,"), "symmetric"),
+    "negative variance": (SURE.replace("[[1,", "[[-1,"), "none below 0 on the diagonal"),
+    "largest run of nothing": (SURE.replace("1e21", "0"), "largest_run_flops = 0: expected a number from 1"),
+    "unknown key of uncertainty": (SURE + "x = 1\n", "x: no such key"),
     "no law": ("", "expected one table"),
     "two laws": (OWN_LAW + OWN_LAW.replace("mine", "yours"), "expected one table [laws.NAME], not 2"),
     "a shipped law's name": (
@@ -243,7 +283,19 @@ def test_the_optimum_of_a_coupled_law_is_the_least_loss() -> None:
 
 def test_a_written_law_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
     law = replace(
-        COUPLED, a=math.pi * 100, fitted={"params": (1e7, 3e9)}, citation='a "quoted" name', data_constrained=True
+        COUPLED,
+        a=math.pi * 100,
+        fitted={"params": (1e7, 3e9)},
+        citation='a "quoted" name',
+        data_constrained=True,
+        uncertainty=Uncertainty(
+            form="tied",
+            center=(math.pi, math.e),
+            covariance=tuple(tuple(math.exp(-i - j) for j in range(4)) for i in range(4)),
+            sigma=math.pi / 1000,
+            kappa=math.e,
+            largest_run_flops=math.pi * 1e20,
+        ),
     )
     path = tmp_path / "mine.toml"
     path.write_text(law_toml(law, ["ours"]))

@@ -103,7 +103,7 @@ def test_fvcore_without_our_handlers_fails_rather_than_counting_zero(
 
 
 def test_flop_counter_without_our_formula_fails_rather_than_counting_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flops, "_TORCH_FORMULAS", {})
+    monkeypatch.setattr(flops, "TORCH_FORMULAS", {})
     with (
         torch.device("meta"),
         pytest.raises(UncountedOperatorError, match="_grouped_mm"),

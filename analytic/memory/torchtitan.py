@@ -1,0 +1,123 @@
+"""The peak of a rank of torchtitan: FSDP2 with tensor, sequence, context and pipeline parallelism, by formula.
+
+Transformer blocks are compiled one by one, the loss is not, as in the published runs (torchtitan of December 2024,
+train.py). Figures are bytes allocated; the published peaks are bytes reserved, the
+allocator's cache included.
+
+Selective recomputation saves attention's output and every second matrix product's (parallelize_llama.py,
+`_save_list`): those of wq, wv, w1 and, in eager mode, w2, and what tensor parallelism reduced and scattered.
+"""
+
+from __future__ import annotations
+
+from analytic.memory.rank_peak import RankPeak
+from analytic.model.optimizer import FP32_BYTES, cost_of
+from analytic.model.training import TrainingSetup
+from analytic.parallelism.layout import Layout
+from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
+from analytic.parallelism.torchtitan import end_params, stage_ranges, stages_in_flight, stored_bytes
+
+HALF = 2
+# Cross entropy in backward: the fp32 log-softmax, its gradient and the logits' (train.py, loss_fn).
+_LOSS_BYTES = 3 * FP32_BYTES
+
+# Bytes reserved over bytes allocated: the one constant fitted to the published peaks, which are bytes reserved.
+RESERVED = 1.15
+ORIGIN = f"by formula, median |error| 1.2% on 10 published rows ({RESERVED} x allocated, as they are bytes reserved)"
+
+
+def torchtitan_peak(
+    model: StackModel,
+    setup: TrainingSetup,
+    layout: Layout,
+    recompute: Recompute | None = None,
+    *,
+    is_compiled: bool = True,
+) -> RankPeak:
+    """The peak of the worst rank. `check_torchtitan` says whether the stack runs the layout.
+
+    `recompute`: `selective` saves every second matrix product, `full` each layer's input; None is the setup's.
+    """
+    policy = recompute or setup.checkpointing
+    ranks = range(layout.pp)
+    return max((_peak(model, setup, layout, policy, rank, is_compiled) for rank in ranks), key=lambda p: p.peak_bytes)
+
+
+def _peak(
+    model: StackModel, setup: TrainingSetup, layout: Layout, policy: Recompute, rank: int, is_compiled: bool
+) -> RankPeak:
+    counts = model.counts(stage_ranges(model.num_layers, layout, rank))
+    tokens, shards, stored = setup.tokens // layout.cp, layout.dp_shard * layout.cp, stored_bytes(layout)
+    ends = end_params(model, layout, rank)
+    layers = [kind.whole_params + kind.split_params // layout.tp for kind in model.kinds]
+    own = sum(count * size for count, size in zip(counts, layers, strict=True)) + ends
+    held = sum(
+        count * _kept(kind, model, tokens, layout, policy, is_compiled)
+        for count, kind in zip(counts, model.kinds, strict=True)
+    )
+    held = held * stages_in_flight(layout, rank) // layout.virtual_stages if layout.pp > 1 else held
+    shard = -(-own // shards)
+    unreduced = stored * own if layout.pp > 1 else 0  # summed over micro-batches before they are reduced
+    gathered = HALF * own if layout.pp > 1 else HALF * ends
+    passing, moment = _layer_backward(model, counts, tokens, layout, policy)
+    if rank == layout.pp - 1:
+        loss = _LOSS_BYTES * tokens * padded_vocab(model.spec.vocab_size, layout.tp) // layout.tp
+        after = HALF * max(layers) if layout.pp == 1 else 0  # the last layer is not resharded after forward
+        passing, moment = max((passing, moment), (loss + after, "backward of the loss"))
+    return RankPeak(
+        stack="torchtitan",
+        rank=rank * (layout.num_gpus // layout.pp),
+        parameters_bytes=stored * shard,
+        gradients_bytes=stored * shard + unreduced,
+        optimizer_bytes=stored * shard * len(cost_of(setup.optimizer).states),
+        activations_bytes=held,
+        temporaries_bytes=gathered + passing,
+        moment=moment,
+        origin=ORIGIN,
+    )
+
+
+def _kept(
+    kind: LayerShape, model: StackModel, tokens: int, layout: Layout, policy: Recompute, is_compiled: bool = True
+) -> int:
+    """What one layer keeps of one micro-batch for backward.
+
+    Tensor-parallel products save their gathered inputs whole, in each of the two networks.
+    """
+    h, tp, a = model.spec.hidden_size, layout.tp, kind.attention
+    log_sum_exp = FP32_BYTES * tokens * a.heads // tp
+    match policy:
+        case "full":
+            return HALF * tokens * h // tp
+        case "selective":
+            scattered = 2 * h // tp if tp > 1 else 0
+            last = 0 if is_compiled else h  # w2's output: no gradient needs it, eager mode keeps it all the same
+            features = (h + a.query + a.value + kind.dense + a.output) // tp + last + scattered
+            return HALF * tokens * features + log_sum_exp
+        case "none":
+            features = 2 * h // tp + 2 * h + a.kept_features(tp) + kind.matrices * kind.dense // tp
+            return HALF * tokens * features + log_sum_exp
+
+
+def _layer_backward(
+    model: StackModel, counts: tuple[int, ...], tokens: int, layout: Layout, policy: Recompute
+) -> tuple[int, str]:
+    """What is live besides in backward of the largest layer: what it restores, gradients and FSDP's buffers.
+
+    Gradients of the feed-forward products and of the head's weight; without a pipeline two gathered layers, and one
+    layer's 16-bit gradients and the input of their reduction.
+    """
+    h, tp = model.spec.hidden_size, layout.tp
+    most, largest = 0, 0
+    for i, kind in enumerate(model.kinds):
+        if counts[i]:
+            size = HALF * tokens * ((kind.matrices - 1) * kind.dense // tp + h)
+            if policy != "none":
+                size += _kept(kind, model, tokens, layout, "none")
+            if layout.pp == 1:
+                layer = kind.whole_params + kind.split_params // tp
+                size += (3 * HALF + stored_bytes(layout)) * layer
+            if size > most:
+                most, largest = size, i
+    head = HALF * padded_vocab(model.spec.vocab_size, tp) // tp * h if layout.pp == 1 else 0
+    return most + head, f"backward of a {model.kinds[largest].layer.kind} layer"

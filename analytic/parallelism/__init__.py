@@ -1,0 +1,1 @@
+"""How a training step is split over GPUs: layouts, what each rank stores, and what it sends."""

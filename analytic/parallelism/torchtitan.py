@@ -1,0 +1,129 @@
+"""What torchtitan runs, and how it cuts a model into pipeline stages.
+
+Sources: torchtitan distributed/pipeline_parallel.py, distributed/parallel_dims.py, models/common/decoder.py;
+parallelisms/parallelize_llama.py of December 2024, to which the published peaks belong.
+"""
+
+from __future__ import annotations
+
+from analytic.model.optimizer import FP32_BYTES
+from analytic.model.spec import PRE_NORM, DenseFfn, GroupedQueryAttention, LayerSpec, ModelSpec
+from analytic.model.training import TrainingSetup
+from analytic.parallelism.layout import Layout, PipelineSchedule
+from analytic.parallelism.shapes import Range, StackModel, expect, expect_divides, padded_vocab
+
+_AROUND = 2  # layers that torchtitan counts embedding and head as: pipeline_parallel_first_stage_less_layers, ..._last
+_SINGLE: tuple[PipelineSchedule, ...] = ("gpipe", "1f1b")
+_LOOPED: tuple[PipelineSchedule, ...] = ("interleaved-1f1b", "looped-bfs")
+
+
+def stage_ranges(num_layers: int, layout: Layout, rank: int) -> list[Range]:
+    """Layers of a pipeline rank: embedding and head count as one layer each, the first stages take what is left over.
+
+    >>> [stage_ranges(32, Layout(pp=4, micro_batches=4), rank) for rank in range(4)]
+    [[(0, 8)], [(8, 17)], [(17, 25)], [(25, 32)]]
+    """
+    stages = layout.pp * layout.virtual_stages
+    if stages == 1:
+        return [(0, num_layers)]
+    size, over = divmod(num_layers + _AROUND, stages)
+    ranges = []
+    for stage in range(rank, stages, layout.pp):
+        first, end = (index * size + min(index, over) - 1 for index in (stage, stage + 1))
+        ranges.append((max(first, 0), min(end, num_layers)))
+    return ranges
+
+
+def stages_in_flight(layout: Layout, rank: int) -> int:
+    """The most (stage, micro-batch) pairs whose activations a pipeline rank holds.
+
+    Source: torch.distributed.pipelining, schedules.py.
+    """
+    pp, m, v = layout.pp, layout.micro_batches, layout.virtual_stages
+    match layout.pipeline_schedule:
+        case "1f1b":
+            return min(m, pp - rank)
+        case "interleaved-1f1b":
+            return min(m * v, 2 * (pp - 1 - rank) + (v - 1) * pp + 1)
+        case _:
+            return m * v
+
+
+def end_params(model: StackModel, layout: Layout, rank: int) -> int:
+    """Parameters around the layers on one pipeline rank: FSDP's root group, which stays gathered."""
+    spec = model.spec
+    table = padded_vocab(spec.vocab_size, layout.tp) // layout.tp * spec.hidden_size
+    first = table if rank == 0 else 0
+    last = model.last_params + (0 if spec.tie_word_embeddings else table) if rank == layout.pp - 1 else 0
+    return first + last
+
+
+def stored_bytes(layout: Layout) -> int:
+    """Bytes of one element of stored parameters, their gradients and moments."""
+    return FP32_BYTES if layout.mixed_precision else 2
+
+
+def check_torchtitan(spec: ModelSpec, setup: TrainingSetup, layout: Layout) -> None:
+    """Raise a UsageError that names the dimension unless torchtitan's Llama runs the layout."""
+    expect(setup.precision == "bf16", f"precision = {setup.precision}: expected bf16 on torchtitan")
+    expect(setup.attention_kernel != "eager", "attention kernel eager: torchtitan calls SDPA, expected flash or cudnn")
+    _check_model(spec)
+    _check_axes(spec, setup, layout)
+    _check_pipeline(spec, layout)
+
+
+def _check_model(spec: ModelSpec) -> None:
+    refused = {
+        "embeddings of positions or ALiBi": not spec.has_rotary or spec.num_positions > 0,
+        "embedding_size": spec.embedding_size is not None,
+        "embedding_norm": spec.embedding_norm is not None,
+        "final_norm = none": spec.final_norm is None,
+    }
+    for name, is_there in refused.items():
+        expect(not is_there, f"model with {name}: torchtitan's Llama has none")
+    for layer in spec.kinds:
+        expect(_is_llama(layer), f"layers {layer.kind}: torchtitan is predicted for Llama's and dense Qwen3's layers")
+
+
+def _is_llama(layer: LayerSpec) -> bool:
+    a, f = layer.attention, layer.ffn
+    if not isinstance(a, GroupedQueryAttention) or not isinstance(f, DenseFfn):
+        return False
+    has_biases = a.qkv_bias or a.output_bias or f.bias or a.sinks or a.sliding_window is not None
+    is_plain = layer.norm_slots == PRE_NORM and layer.norm.kind == "rms" and layer.norm.weight and not layer.parallel
+    return f.gated and is_plain and not has_biases and (a.qk_norm is None or a.qk_norm.span == "head")
+
+
+def _check_axes(spec: ModelSpec, setup: TrainingSetup, layout: Layout) -> None:
+    for name in ("ep", "etp"):
+        size = getattr(layout, name)
+        expect(size == 1, f"{name} = {size}: expected 1, as torchtitan is predicted without experts")
+    is_split = layout.dp_replicate > 1 and layout.dp_shard == 1
+    expect(not is_split, f"dp_replicate = {layout.dp_replicate}: expected dp_shard > 1 with it (HSDP), not classic DDP")
+    tp = layout.tp
+    for layer in spec.kinds:
+        if isinstance(layer.attention, GroupedQueryAttention):
+            expect_divides("tp", tp, "heads", layer.attention.num_heads)
+            expect_divides("tp", tp, "key-value heads", layer.attention.num_kv_heads)
+    if layout.cp > 1:
+        expect_divides("cp", layout.cp, "seq_len", setup.seq_len, twice=True)
+    expect_divides("tp", tp, "the positions of a rank (sequence parallelism)", setup.seq_len // layout.cp)
+
+
+def _check_pipeline(spec: ModelSpec, layout: Layout) -> None:
+    pp, v, m, schedule = layout.pp, layout.virtual_stages, layout.micro_batches, layout.pipeline_schedule
+    if pp == 1:
+        expect(v == 1, f"virtual_stages = {v}: expected 1 without a pipeline (pp = 1)")
+        return
+    expect(not spec.tie_word_embeddings, f"pp = {pp}: expected 1, as the embedding is tied to the head")
+    if v == 1:
+        expect(schedule in _SINGLE, f"pipeline_schedule = {schedule}: expected 1f1b or gpipe with virtual_stages = 1")
+    else:
+        wanted = f"expected interleaved-1f1b or looped-bfs with virtual_stages = {v}"
+        expect(schedule in _LOOPED, f"pipeline_schedule = {schedule}: {wanted}")
+    most = (len(spec.layers) + _AROUND) // 2
+    expect(pp * v <= most, f"pp = {pp}, virtual_stages = {v}: expected a product of at most {most}, two layers a stage")
+    if schedule == "1f1b":
+        expect(m >= pp, f"micro_batches = {m}: expected at least pp = {pp} with 1f1b")
+    if schedule == "interleaved-1f1b":
+        expect(m % pp == 0, f"micro_batches = {m}: expected a multiple of pp = {pp} with interleaved-1f1b")
