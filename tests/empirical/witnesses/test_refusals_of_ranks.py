@@ -24,13 +24,15 @@ from empirical.witnesses.running_module import RunningModule
 def counted(send: Callable[[torch.Tensor], object]) -> Any:
     """What is counted of a function's communication, in a world of two ranks."""
     start_world(2, 0)
-    with CollectiveCounter({str(dist.group.WORLD.group_name): "tp"}, RunningModule(nn.Identity())) as counter:
+    world: Any = dist.group.WORLD
+    with CollectiveCounter({world.group_name: "tp"}, RunningModule(nn.Identity())) as counter:
         send(torch.empty(6, device="meta"))
     return counter.collectives
 
 
 def sum_up(tensor: torch.Tensor) -> None:
-    all_reduce(tensor, "sum", dist.group.WORLD)
+    world: Any = dist.group.WORLD
+    all_reduce(tensor, "sum", world)
 
 
 def gather_objects(tensor: torch.Tensor) -> None:
@@ -38,7 +40,8 @@ def gather_objects(tensor: torch.Tensor) -> None:
 
 
 def sum_up_in_another_group(tensor: torch.Tensor) -> None:
-    all_reduce(tensor, "sum", dist.new_group([0]))
+    another: Any = dist.new_group([0])
+    all_reduce(tensor, "sum", another)
 
 
 def test_a_collective_is_counted_by_the_shape_of_its_tensor() -> None:
