@@ -11,8 +11,8 @@ True
 >>> ft.plan(gpus="64xh100", hours="3w").value.schedule.num_gpus
 64
 
-`load`, `count`, `fits`, `time`, `compare` and `plan` are the verbs of the command `foretrain`, with the same words
-and defaults; each result has a typed `value`, the `data` of `--json`, and `str()`, the command's answer.
+`load`, `count`, `fits`, `time`, `compare`, `plan` and `fit_law` are the verbs of the command `foretrain`, with the
+same words and defaults; each result has a typed `value`, the `data` of `--json`, and `str()`, the command's answer.
 """
 
 from __future__ import annotations
@@ -22,16 +22,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analytic.api.fitting import fits
+    from analytic.api.laws import fit_law
     from analytic.api.models import Model, count, load
     from analytic.api.plans import plan, plan_setup
     from analytic.api.result import Result
     from analytic.api.runs import compare, time
     from analytic.version import __version__
 
-__all__ = ["Model", "Result", "__version__", "compare", "count", "fits", "load", "plan", "plan_setup", "time"]
+__all__ = [
+    "Model",
+    "Result",
+    "__version__",
+    "compare",
+    "count",
+    "fit_law",
+    "fits",
+    "load",
+    "plan",
+    "plan_setup",
+    "time",
+]
 
 _MODULES = {
     "analytic.api.fitting": ("fits",),
+    "analytic.api.laws": ("fit_law",),
     "analytic.api.models": ("Model", "count", "load"),
     "analytic.api.plans": ("plan", "plan_setup"),
     "analytic.api.result": ("Result",),

@@ -19,6 +19,7 @@ COMMANDS = {
     "time": "time llama-3-8b --tokens 15T --gpus 512xh100=2.5",
     "compare": "compare llama-3-8b --tokens 1T --gpu h100=2.5 --gpu b200=4.5 --days 30",
     "plan": "plan --budget 200k --gpu h100=2.5 --gpu a100-80 --num-gpus 64 --dataset-tokens 500B",
+    "plan-serving": "plan --budget 1M --gpu h100=2.5 --inference-tokens 1T --params 8B",
     "plan-setup": "plan --setup configs/backward_scaling_config.json",
     "check-run": "check-run deepseek-v3",
     "law": "law show besiroglu",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from analytic.api.amounts import Amount, gpus_of, integer, length
 from analytic.api.models import Model, load
 from analytic.api.result import Result
-from analytic.defaults import RESERVE_BYTES
+from analytic.defaults import NODE_GPUS, RESERVE_BYTES
 from analytic.errors import UsageError
 from analytic.hardware.table import load_hardware
 from analytic.limits import MAX_DIMENSION
@@ -20,10 +22,17 @@ from analytic.model.training import (
     check_kernel,
     planned_setup,
 )
+from analytic.parallelism.stacks import Stack
 from analytic.planning.counts import Workload
 from analytic.planning.fitting import Fitting, fit_on
+from analytic.planning.layouts import Space
+from analytic.planning.many_gpus import STACKS, ManyGpus, fit_on_many
+from analytic.planning.rank_fit import Question, rank_setup
 from analytic.report.fits import fits_document
+from analytic.report.many_gpus import many_document
 from analytic.units import GpuCount, parse_bytes
+
+LAYOUT_OPTIONS = ("tp", "pp", "cp", "ep", "etp", "dp_shard", "dp_replicate", "pipeline_schedule", "virtual_stages")
 
 
 def fits(
@@ -32,16 +41,28 @@ def fits(
     *,
     seq_len: Amount | None = None,
     micro_batch: Amount = 1,
+    global_batch: Amount | None = None,
     recompute: Checkpointing | None = None,
     precision: Precision = "bf16",
     optimizer: Optimizer | None = None,
     attention_kernel: AttentionKernel | None = None,
     reserve: Amount = RESERVE_BYTES,
-) -> Result[Fitting]:
+    stack: Stack | None = None,
+    **layout: Any,
+) -> Result[Fitting] | Result[ManyGpus]:
     """Whether a model trains on `gpus`, such as `8xa100-80` or `1x80GiB`, and what the largest micro-batch is.
+
+    Args:
+        global_batch: sequences of a step; by default a micro-batch for each data rank, and four for each rank of a
+            pipeline.
+        stack: the software; by default every one is tried, and the first that fits is the answer.
+        layout: `tp`, `pp`, `cp`, `ep`, `etp`, `dp_shard`, `dp_replicate`, `pipeline_schedule`, `virtual_stages`: with
+            any of them that layout, dp_shard being what is left of the GPUs; without, the best of all.
 
     >>> fits("llama-3.2-1b", "1xh100")["fits"]
     True
+    >>> fits("llama-3-8b", "8xa100-80", tp=2)["layout"]["dp_shard"]
+    4
     """
     config = load(model).config
     workload = Workload.of(config, seq_len=length(seq_len), checkpointing=recompute or "full")
@@ -54,23 +75,52 @@ def fits(
     )
     check_kernel(setup.attention_kernel, config.spec)
     asked = gpus_of(gpus)
-    gpu, memory_bytes = _memory_of(asked.name)
+    gpu, memory_bytes, node_gpus = _memory_of(asked.name)
+    reserve_bytes = reserve if isinstance(reserve, int) else parse_bytes(reserve)
+    if asked.count > 1:
+        space = Space(
+            num_gpus=asked.count,
+            node_gpus=node_gpus,
+            global_batch=None if global_batch is None else integer(global_batch, MAX_DIMENSION),
+        )
+        question = Question(
+            config=config,
+            setup=rank_setup(setup),
+            recompute=recompute,
+            memory_bytes=memory_bytes,
+            allowance_bytes=reserve_bytes,
+        )
+        stacks = STACKS if stack is None else (stack,)
+        many = fit_on_many(question, space, gpu=gpu, given=_known(layout), stacks=stacks)
+        return Result(many, many_document(many))
+    given = {"stack": stack, "global_batch": global_batch, **_known(layout)}
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"{name} = {value}: expected several GPUs, one has no layout")
     found = fit_on(
         config,
         setup,
         gpu=gpu,
-        num_gpus=asked.count,
         memory_bytes=memory_bytes,
-        reserve_bytes=reserve if isinstance(reserve, int) else parse_bytes(reserve),
+        reserve_bytes=reserve_bytes,
         recompute=recompute,
+        node_gpus=node_gpus,
     )
     return Result(found, fits_document(found))
 
 
-def _memory_of(name: str) -> tuple[str, int]:
-    """A GPU of the table, or a memory such as 80GiB."""
+def _known(layout: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of a layout, without those that are None."""
+    for name in layout:
+        if name not in LAYOUT_OPTIONS:
+            raise TypeError(f"fits() got an unexpected keyword argument {name!r}")
+    return {name: value for name, value in layout.items() if value is not None}
+
+
+def _memory_of(name: str) -> tuple[str, int, int]:
+    """A GPU of the table with the GPUs that its link joins, or a memory such as 80GiB with the eight of a node."""
     try:
-        return name, parse_bytes(name)
+        return name, parse_bytes(name), NODE_GPUS
     except UsageError:
         gpu = load_hardware().find(name)
-        return gpu.key, gpu.memory_bytes
+        return gpu.key, gpu.memory_bytes, gpu.link_gpus

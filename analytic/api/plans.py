@@ -10,11 +10,18 @@ from pathlib import Path
 from analytic.api.amounts import Amount, gpus_of, integer, length, optional_integer
 from analytic.api.offers import mfus_of, priced
 from analytic.api.result import Result
-from analytic.defaults import DEFAULT_DTYPE, DEFAULT_LAW, DEFAULT_MFU, DEFAULT_SEQ_LEN, DEFAULT_VOCAB_SIZE
+from analytic.defaults import (
+    DEFAULT_DTYPE,
+    DEFAULT_INFERENCE_MFU,
+    DEFAULT_LAW,
+    DEFAULT_MFU,
+    DEFAULT_SEQ_LEN,
+    DEFAULT_VOCAB_SIZE,
+)
 from analytic.errors import UsageError
 from analytic.hardware.prices import given_price
 from analytic.hardware.table import Hardware, load_hardware
-from analytic.limits import MAX_DIMENSION, MOST_GPUS, MOST_TOKENS
+from analytic.limits import MAX_DIMENSION, MAX_PARAMETERS, MOST_GPUS, MOST_TOKENS
 from analytic.model.flops import AttentionConvention
 from analytic.performance.calibration_file import load_calibration
 from analytic.performance.mfu import Assumed, Mfu
@@ -27,6 +34,7 @@ from analytic.planning.forward import Plan, make_plan
 from analytic.planning.market import Market, single, with_calibration
 from analytic.planning.market import compare as compare_gpus
 from analytic.planning.request import Request
+from analytic.planning.serving import Serving
 from analytic.report.backward import backward_document
 from analytic.report.plan import plan_document
 from analytic.scaling.law_file import load_law, load_laws
@@ -52,6 +60,10 @@ def plan(
     num_gpus: Amount | None = None,
     dataset_tokens: Amount | None = None,
     max_epochs: float | None = None,
+    params: Amount | None = None,
+    inference_tokens: Amount | None = None,
+    inference_mfu: float | None = None,
+    inference_gpu: str | tuple[str, float | None] | None = None,
     calibration: str | Path | None = None,
     micro_batch: Amount | None = None,
     assumed: Sequence[str] = (),
@@ -61,6 +73,9 @@ def plan(
     Args:
         hours: of the machine; text may have a unit, such as `3w`.
         gpu: the GPUs that a budget may rent, with prices per hour; default: all with a price.
+        params: the size of the model, where the law is not to choose it.
+        inference_tokens: what the model will serve, which the budget then pays for, too: at `inference_mfu` on
+            `inference_gpu`, a name or "NAME=USD"; default: 10% on the GPU that trains.
         calibration: a file of `foretrain calibrate`, for an MFU by shape. assumed: defaults to name in the document.
 
     >>> plan(budget="200k", gpu={"h100": 2.5})["gpu"]
@@ -74,18 +89,20 @@ def plan(
         budget=spent,
         market=market,
         law=load_law(law),
-        family=Family(
-            kind=kind,
-            vocab_size=integer(vocab_size, MAX_DIMENSION),
-            seq_len=length(seq_len) or DEFAULT_FAMILY.seq_len,
-            convention=attention,
-        ),
+        family=_family(kind, vocab_size, seq_len, attention),
         data=DataLimit(dataset_tokens=optional_integer(dataset_tokens, MOST_TOKENS), max_epochs=max_epochs),
         num_gpus=optional_integer(num_gpus, MOST_GPUS),
         days=days,
+        params=optional_integer(params, MAX_PARAMETERS),
+        serving=_serving(inference_tokens, inference_mfu, inference_gpu, hardware),
         assumed=tuple(assumed),
         micro_batch=optional_integer(micro_batch, MAX_DIMENSION) or 1,
     )
+    return _planned(request, calibration, hardware)
+
+
+def _planned(request: Request, calibration: str | Path | None, hardware: Hardware) -> Result[Plan]:
+    """The plan, and with a calibration the same at a constant MFU."""
     laws = load_laws() | {request.law.name: request.law}
     flat: Plan | None = None
     if calibration is not None:
@@ -94,6 +111,35 @@ def plan(
         request = replace(request, market=with_calibration(request.market, calibrated, hardware))
     made = make_plan(request, laws.values(), today=date.today())
     return Result(made, plan_document(made, flat))
+
+
+def _family(kind: Kind, vocab_size: Amount, seq_len: Amount, attention: AttentionConvention) -> Family:
+    return Family(
+        kind=kind,
+        vocab_size=integer(vocab_size, MAX_DIMENSION),
+        seq_len=length(seq_len) or DEFAULT_FAMILY.seq_len,
+        convention=attention,
+    )
+
+
+def _serving(
+    tokens: Amount | None,
+    mfu: float | None,
+    gpu: str | tuple[str, float | None] | None,
+    hardware: Hardware,
+) -> Serving | None:
+    """None where nothing is served."""
+    if tokens is None:
+        if mfu is not None or gpu is not None:
+            raise UsageError("an MFU or a GPU of inference: only with inference_tokens")
+        return None
+    assumed = Assumed(value=DEFAULT_INFERENCE_MFU, by="default") if mfu is None else Assumed(value=mfu, by="given")
+    if gpu is None:
+        return Serving(tokens=integer(tokens, MOST_TOKENS), mfu=assumed)
+    ((name, usd),) = priced([gpu]) if isinstance(gpu, str) else [gpu]
+    found = hardware.find(name)
+    price = hardware.prices.get(found.key) if usd is None else given_price(usd)
+    return Serving(tokens=integer(tokens, MOST_TOKENS), mfu=assumed, gpu=found, price=price)
 
 
 def plan_setup(path: str | Path) -> Result[BackwardPlan]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from analytic.api.fitting import fits
+from analytic.api.fitting import LAYOUT_OPTIONS, fits
 from analytic.commands.options import Parser, add_flags, add_model, given, refuse
 from analytic.commands.pictures import kind_of, needs_matplotlib
 from analytic.commands.verb import document_verb
@@ -15,7 +15,10 @@ from analytic.io.files import write_files
 from analytic.planning.fitting import CHOICES, Fitting
 from analytic.report.document import Document
 
-FLAGS = ("reserve", "seq_len", "micro_batch", "recompute", "precision", "optimizer", "attention_kernel")
+FLAGS = (
+    *("seq_len", "micro_batch", "global_batch", "recompute", "precision", "optimizer", "attention_kernel", "reserve"),
+    *("stack", *LAYOUT_OPTIONS),
+)
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -27,7 +30,7 @@ def _answer(args: Namespace) -> Document:
     refuse(args.gpus is None, "--gpus: expected GPUs such as 8xa100-80 or 1x80GiB")
     result = fits(args.model, args.gpus, **given(args, *FLAGS))
     if args.plot:
-        refuse(args.gpus.count > 1, "--plot: draws one GPU, expected --gpus 1xNAME")
+        assert isinstance(result.value, Fitting)
         write_files({args.plot: _picture(result.value, args.plot)})
     return result.document
 

@@ -12,11 +12,23 @@ from typing import Any, Never, get_args
 from analytic.errors import UsageError
 from analytic.hardware.gpus import DTYPES
 from analytic.hardware.table import Hardware
-from analytic.limits import MAX_DIMENSION, MOST_DAYS, MOST_EPOCHS, MOST_GPUS, MOST_TOKENS, MOST_USD
+from analytic.limits import (
+    MAX_DIMENSION,
+    MAX_PARAMETERS,
+    MOST_DAYS,
+    MOST_DECADES,
+    MOST_EPOCHS,
+    MOST_FLOPS,
+    MOST_GPUS,
+    MOST_TOKENS,
+    MOST_USD,
+)
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.flops import AttentionConvention
 from analytic.model.optimizer import Optimizer
 from analytic.model.training import AttentionKernel, Precision
+from analytic.parallelism.layout import MOST_RANKS, PipelineSchedule
+from analytic.parallelism.stacks import Stack
 from analytic.scaling.fit import ObjectiveName
 from analytic.scaling.forms import FormName
 from analytic.scaling.laws import ParamsConvention
@@ -24,8 +36,6 @@ from analytic.units import GpuCount, parse_gpus, parse_hours, parse_integer, par
 
 PICTURES = (".png", ".svg")
 MOST_MINUTES = 7 * 24 * 60
-MOST_DECADES = 20.0
-MOST_FLOPS = 1e32  # a million times the largest run published
 LAW_FORMS = (*get_args(FormName), "repeats")
 
 
@@ -124,6 +134,10 @@ def _seq_len(text: str) -> int:
     return parse_length(text, most=MAX_DIMENSION)
 
 
+def _axis(text: str) -> int:
+    return parse_integer(text, most=MOST_RANKS)
+
+
 def _hours(text: str) -> float:
     hours = parse_hours(text)
     if hours > 24 * MOST_DAYS:
@@ -194,6 +208,22 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "reserve": Flag(help="memory kept free, such as 2GB; default: 2GB, assumed", metavar="BYTES"),
     "calibration": Flag(help="what was timed: MFU by shape instead of a constant", metavar="FILE", read=Path),
+    # layout
+    "dp_shard": Flag(help="ranks that share every state (FSDP); default: all that are left", metavar="N", read=_axis),
+    "dp_replicate": Flag(help="copies of such a group (HSDP); default: 1", metavar="N", read=_axis),
+    "tp": Flag(help="tensor-parallel ranks; default: 1", metavar="N", read=_axis),
+    "pp": Flag(help="pipeline ranks; default: 1", metavar="N", read=_axis),
+    "cp": Flag(help="context-parallel ranks; default: 1", metavar="N", read=_axis),
+    "ep": Flag(help="ranks that share the experts; default: 1", metavar="N", read=_axis),
+    "etp": Flag(help="ranks that share each expert; default: 1", metavar="N", read=_axis),
+    "virtual_stages": Flag(help="pipeline stages of a rank; default: 1", metavar="N", read=_axis),
+    "pipeline_schedule": Flag(
+        help="default: 1f1b, interleaved with virtual stages", choices=get_args(PipelineSchedule)
+    ),
+    "global_batch": Flag(
+        help="sequences of a step; default: a micro-batch a data rank", metavar="N", read=_integer(MAX_DIMENSION)
+    ),
+    "stack": Flag(help="the software; default: the first that fits", choices=get_args(Stack)),
     # data and time
     "tokens": Flag(help="train on so many, such as 15T", metavar="T", read=_integer(MOST_TOKENS)),
     "dataset_tokens": Flag(help="unique tokens there are", metavar="T", read=_integer(MOST_TOKENS)),
@@ -207,6 +237,14 @@ FLAGS: Mapping[str, Flag] = {
     "law": Flag(help="a scaling law by name, or a TOML file with one", metavar="NAME|FILE"),
     "kind": Flag(help="dense (default) or moe", choices=("dense", "moe")),
     "vocab_size": Flag(help="default: 32,000", metavar="V", read=_integer(MAX_DIMENSION)),
+    "params": Flag(help="train a model of this size, such as 8B", metavar="N", read=_integer(MAX_PARAMETERS)),
+    "inference_tokens": Flag(
+        help="the budget also pays for serving so many tokens", metavar="T", read=_integer(MOST_TOKENS)
+    ),
+    "inference_mfu": Flag(help="of serving; default: 0.1, assumed", metavar="X", read=parse_share),
+    "inference_gpu": Flag(
+        help="what serves, and its price per hour; default: what trains", metavar="NAME[=USD]", read=_priced
+    ),
     "write_config": Flag(help="write the architecture as a config.json", metavar="PATH", read=Path),
     "plot": Flag(help="draw a picture, as .png or .svg", metavar="PATH", read=_picture),
     # law fit
@@ -215,6 +253,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "config_column": Flag(help="of models or config.json: N and FLOPs are counted", metavar="COLUMN"),
     "unique_column": Flag(help="of distinct tokens: only --form repeats keeps repeated data", metavar="COLUMN"),
+    "schedule_column": Flag(help="of learning-rate schedules; default: schedule, if there is one", metavar="COLUMN"),
     "form": Flag(help="default: coupled", choices=LAW_FORMS),
     "prior": Flag(help="of the coupled form: published (default), none, or a TOML file", metavar="published|none|FILE"),
     "objective": Flag(help="default: mad, by the scatter of the runs", choices=get_args(ObjectiveName)),

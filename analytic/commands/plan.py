@@ -11,7 +11,7 @@ from analytic.api.result import Result
 from analytic.commands.options import Parser, add_flags, given, mfus, prices, refuse
 from analytic.commands.pictures import kind_of, needs_matplotlib
 from analytic.commands.verb import document_verb
-from analytic.defaults import DEFAULT_DTYPE, DEFAULT_LAW
+from analytic.defaults import DEFAULT_DTYPE, DEFAULT_INFERENCE_MFU, DEFAULT_LAW
 from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import json_bytes, write_files
@@ -20,9 +20,10 @@ from analytic.report.document import Document
 from analytic.scaling.laws import MANY_EPOCHS
 
 DESIGN = ("law", "kind", "vocab_size", "seq_len", "attention", "dtype")
-MORE = ("calibration", "micro_batch", "days", "num_gpus", "dataset_tokens", "max_epochs")
+MORE = ("calibration", "micro_batch", "days", "num_gpus", "dataset_tokens", "max_epochs", "params")
+INFERENCE = ("inference_tokens", "inference_mfu", "inference_gpu")
 # What a setup file states itself: each would be ignored, and so is refused.
-NOT_WITH_SETUP = ("gpus", "for", "gpu", "mfu", *DESIGN, *MORE, "write_config", "plot")
+NOT_WITH_SETUP = ("gpus", "for", "gpu", "mfu", *DESIGN, *MORE, *INFERENCE, "write_config", "plot")
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -30,7 +31,7 @@ def _add_arguments(parser: Parser) -> None:
     add_flags(what, "budget", "gpus", "setup", help_of={"gpus": "a machine, such as 64xh100, with --for"})
     add_flags(parser, "for", "gpu", "mfu", *DESIGN, "calibration", "micro_batch")
     add_flags(parser.add_mutually_exclusive_group(), "days", "num_gpus")
-    add_flags(parser, "dataset_tokens", "max_epochs", "write_config", "plot")
+    add_flags(parser, "dataset_tokens", "max_epochs", "params", *INFERENCE, "write_config", "plot")
 
 
 def _answer(args: Namespace) -> Document:
@@ -42,8 +43,11 @@ def _answer(args: Namespace) -> Document:
     hours = getattr(args, "for")
     refuse((args.gpus is None) != (hours is None), "--gpus and --for: expected together, such as 64xh100 for 3w")
     if args.gpus is not None:
-        for name in ("gpu", "days", "num_gpus"):
+        for name in ("gpu", "days", "num_gpus", *INFERENCE):
             refuse(getattr(args, name) is not None, f"--{name.replace('_', '-')}: not with --gpus, a machine as it is")
+    for name in INFERENCE[1:]:
+        is_stray = getattr(args, name) is not None and args.inference_tokens is None
+        refuse(is_stray, f"--{name.replace('_', '-')}: only with --inference-tokens")
     same = args.plot is not None and args.plot == args.write_config
     refuse(same, "--plot: expected another path than --write-config")
     hardware = load_hardware()
@@ -55,7 +59,7 @@ def _answer(args: Namespace) -> Document:
         gpu=prices(args.gpu, hardware),
         mfu=mfus(args.mfu, hardware),
         assumed=_assumed(args),
-        **given(args, *DESIGN, *MORE),
+        **given(args, *DESIGN, *MORE, *INFERENCE),
     )
     _write(result, args)
     return result.document
@@ -88,6 +92,8 @@ def _assumed(args: Namespace) -> tuple[str, ...]:
         defaults["micro_batch"] = 1
     if args.dataset_tokens:
         defaults["max_epochs"] = MANY_EPOCHS
+    if args.inference_tokens:
+        defaults |= {"inference_mfu": DEFAULT_INFERENCE_MFU, "inference_gpu": "what trains"}
     return tuple(
         f"--{name.replace('_', '-')} {value}" for name, value in defaults.items() if getattr(args, name) is None
     )

@@ -17,7 +17,7 @@ from analytic.memory.rank_peak import RankPeak
 from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
-from analytic.parallelism.megatron import VOCAB_MULTIPLE, stage_ranges, stages_in_flight
+from analytic.parallelism.megatron import VOCAB_MULTIPLE, end_params, stage_ranges, stages_in_flight
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
 
 HALF = 2  # bytes of bf16 and fp16
@@ -57,7 +57,7 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
         if counts in seen and not is_last:
             continue
         seen.add(counts)
-        dense = sum(map(_times, counts, own)) + _ends(model, layout, stage)
+        dense = sum(map(_times, counts, own)) + end_params(model, layout, stage)
         routed = sum(map(_times, counts, experts))
         held = sum(map(_times, counts, kept)) * stages_in_flight(layout, stage) // layout.virtual_stages
         passing, moment = _passing(model, counts, tokens, layout, policy)
@@ -80,16 +80,6 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
 
 def _times(count: int, one: int) -> int:
     return count * one
-
-
-def _ends(model: StackModel, layout: Layout, stage: int) -> int:
-    """Parameters around the layers. Both ends of a pipeline hold a tied embedding."""
-    spec, is_last = model.spec, stage == layout.pp - 1
-    table = padded_vocab(spec.vocab_size, layout.tp, VOCAB_MULTIPLE) // layout.tp * spec.hidden_size
-    first = table + model.first_params if stage == 0 else 0
-    if not is_last:
-        return first
-    return first + model.last_params + (0 if stage == 0 and spec.tie_word_embeddings else table)
 
 
 def _kept(kind: LayerShape, model: StackModel, tokens: int, layout: Layout, policy: Recompute) -> int:

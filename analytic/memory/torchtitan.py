@@ -15,7 +15,7 @@ from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
-from analytic.parallelism.torchtitan import stage_ranges, stages_in_flight
+from analytic.parallelism.torchtitan import end_params, stage_ranges, stages_in_flight, stored_bytes
 
 HALF = 2
 # Cross entropy in backward: the fp32 log-softmax, its gradient and the logits' (train.py, loss_fn).
@@ -47,8 +47,8 @@ def _peak(
     model: StackModel, setup: TrainingSetup, layout: Layout, policy: Recompute, rank: int, is_compiled: bool
 ) -> RankPeak:
     counts = model.counts(stage_ranges(model.num_layers, layout, rank))
-    tokens, shards, stored = setup.tokens // layout.cp, layout.dp_shard * layout.cp, _stored_bytes(layout)
-    ends = _ends(model, layout, rank)
+    tokens, shards, stored = setup.tokens // layout.cp, layout.dp_shard * layout.cp, stored_bytes(layout)
+    ends = end_params(model, layout, rank)
     layers = [kind.whole_params + kind.split_params // layout.tp for kind in model.kinds]
     own = sum(count * size for count, size in zip(counts, layers, strict=True)) + ends
     held = sum(
@@ -75,19 +75,6 @@ def _peak(
         moment=moment,
         origin=ORIGIN,
     )
-
-
-def _stored_bytes(layout: Layout) -> int:
-    return FP32_BYTES if layout.mixed_precision else HALF
-
-
-def _ends(model: StackModel, layout: Layout, rank: int) -> int:
-    """Parameters around the layers: FSDP's root group, which stays gathered."""
-    spec = model.spec
-    table = padded_vocab(spec.vocab_size, layout.tp) // layout.tp * spec.hidden_size
-    first = table if rank == 0 else 0
-    last = model.last_params + (0 if spec.tie_word_embeddings else table) if rank == layout.pp - 1 else 0
-    return first + last
 
 
 def _kept(
@@ -129,7 +116,7 @@ def _layer_backward(
                 size += _kept(kind, model, tokens, layout, "none")
             if layout.pp == 1:
                 layer = kind.whole_params + kind.split_params // tp
-                size += (3 * HALF + _stored_bytes(layout)) * layer
+                size += (3 * HALF + stored_bytes(layout)) * layer
             if size > most:
                 most, largest = size, i
     head = HALF * padded_vocab(model.spec.vocab_size, tp) // tp * h if layout.pp == 1 else 0

@@ -286,6 +286,9 @@ class ModelSpec:
                     f"head_dim = {attention.head_dim}: expected an even number, as rotary embeddings turn pairs"
                 )
 
+    def __hash__(self) -> int:  # of all layers it would take longer than what is looked up by it
+        return hash((self.hidden_size, self.vocab_size, len(self.layers), self.layers[-1]))
+
     @property
     def embedding_width(self) -> int:
         """Features of the embedding and of the head."""

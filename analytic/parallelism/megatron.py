@@ -9,7 +9,7 @@ from __future__ import annotations
 from analytic.model.spec import PRE_NORM, GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
-from analytic.parallelism.shapes import AttentionShape, Range, expect, expect_divides
+from analytic.parallelism.shapes import AttentionShape, Range, StackModel, expect, expect_divides, padded_vocab
 
 VOCAB_MULTIPLE = 128  # --make-vocab-size-divisible-by
 
@@ -38,6 +38,16 @@ def stages_in_flight(layout: Layout, stage: int) -> int:
     if v == 1:
         return min(m, pp - stage)
     return min(m * v, 2 * (pp - 1 - stage) + (v - 1) * pp + 1)
+
+
+def end_params(model: StackModel, layout: Layout, stage: int) -> int:
+    """Parameters around the layers on one rank. Both ends of a pipeline hold a tied embedding."""
+    spec = model.spec
+    table = padded_vocab(spec.vocab_size, layout.tp, VOCAB_MULTIPLE) // layout.tp * spec.hidden_size
+    first = table + model.first_params if stage == 0 else 0
+    if stage < layout.pp - 1:
+        return first
+    return first + model.last_params + (0 if stage == 0 and spec.tie_word_embeddings else table)
 
 
 def check_megatron(spec: ModelSpec, setup: TrainingSetup, layout: Layout) -> None:

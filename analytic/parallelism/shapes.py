@@ -7,7 +7,7 @@ attention. Source: Megatron-LM megatron/core/transformer (moe/router.py, multi_l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -61,9 +61,12 @@ class AttentionShape:
     whole_matrices: int
 
     def kept_features(self, tp: int) -> int:
-        """Queries, keys, values and output on one tensor-parallel rank; a rank has at least one key-value head."""
-        kv = (self.key + self.value) // self.kv_heads * max(self.kv_heads // tp, 1)
-        return (self.query + self.output + self.latent + self.normed) // tp + kv
+        """Queries, keys, values and output on one tensor-parallel rank."""
+        return (self.query + self.output + self.latent + self.normed) // tp + self.local_kv_features(tp)
+
+    def local_kv_features(self, tp: int) -> int:
+        """Keys and values on one tensor-parallel rank, which has at least one of their heads."""
+        return (self.key + self.value) // self.kv_heads * max(self.kv_heads // tp, 1)
 
     @classmethod
     def of(cls, attention: Attention, hidden_size: int) -> AttentionShape:
@@ -176,6 +179,15 @@ class StackModel:
             first_params=first,
             last_params=norms + around,
         )
+
+    def pieces(self, ranges: Iterable[Range]) -> Iterator[tuple[str, LayerShape, range]]:
+        """Equal layers in a row within some ranges: their path, such as `layers.4-7`, their kind and which they are."""
+        for start, stop in ranges:
+            for first, end, kind in self.runs:
+                low, high = max(start, first), min(stop, end)
+                if low < high:
+                    label = str(low) if high == low + 1 else f"{low}-{high - 1}"
+                    yield f"layers.{label}", self.kinds[kind], range(low, high)
 
     def counts(self, ranges: Iterable[Range]) -> tuple[int, ...]:
         """How many layers of each kind are in some ranges of layers."""

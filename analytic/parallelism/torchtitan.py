@@ -6,10 +6,11 @@ parallelisms/parallelize_llama.py of December 2024, to which the published peaks
 
 from __future__ import annotations
 
+from analytic.model.optimizer import FP32_BYTES
 from analytic.model.spec import PRE_NORM, DenseFfn, GroupedQueryAttention, LayerSpec, ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout, PipelineSchedule
-from analytic.parallelism.shapes import Range, expect, expect_divides
+from analytic.parallelism.shapes import Range, StackModel, expect, expect_divides, padded_vocab
 
 _AROUND = 2  # layers that torchtitan counts embedding and head as: pipeline_parallel_first_stage_less_layers, ..._last
 _SINGLE: tuple[PipelineSchedule, ...] = ("gpipe", "1f1b")
@@ -46,6 +47,20 @@ def stages_in_flight(layout: Layout, rank: int) -> int:
             return min(m * v, 2 * (pp - 1 - rank) + (v - 1) * pp + 1)
         case _:
             return m * v
+
+
+def end_params(model: StackModel, layout: Layout, rank: int) -> int:
+    """Parameters around the layers on one pipeline rank: FSDP's root group, which stays gathered."""
+    spec = model.spec
+    table = padded_vocab(spec.vocab_size, layout.tp) // layout.tp * spec.hidden_size
+    first = table if rank == 0 else 0
+    last = model.last_params + (0 if spec.tie_word_embeddings else table) if rank == layout.pp - 1 else 0
+    return first + last
+
+
+def stored_bytes(layout: Layout) -> int:
+    """Bytes of one element of stored parameters, their gradients and moments."""
+    return FP32_BYTES if layout.mixed_precision else 2
 
 
 def check_torchtitan(spec: ModelSpec, setup: TrainingSetup, layout: Layout) -> None:

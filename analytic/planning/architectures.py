@@ -138,7 +138,8 @@ def candidates(family: Family) -> Iterator[Candidate]:
             yield Candidate(params, flops, shape.hidden_size, shape.layer, depth)
 
 
-def frontier(family: Family) -> list[Candidate]:
+@lru_cache(maxsize=16)
+def frontier(family: Family) -> tuple[Candidate, ...]:
     """The architectures that no other beats in both N and FLOPs, by falling N.
 
     Every law's loss falls with N and with D = C / f, so that whatever the law and the budget its
@@ -155,9 +156,10 @@ def frontier(family: Family) -> list[Candidate]:
     for params, minus_flops, index, depth in rows:
         if not best or -minus_flops < best[-1].flops_per_token:
             best.append(Candidate(params, -minus_flops, counted[index].hidden_size, counted[index].layer, depth))
-    return best
+    return tuple(best)
 
 
+@lru_cache(maxsize=16)
 def line(family: Family) -> TabledCost:
     """The family's cheapest FLOPs per token as a smooth function of N.
 

@@ -187,6 +187,7 @@ def _place(setup: Setup, tokens: int) -> Placement | NotPredicted:
         dtype=setup.dtype,
         memory_bytes=setup.gpu.memory_bytes,
         num_gpus=setup.num_gpus,
+        node_gpus=setup.gpu.link_gpus,
         micro_batch=setup.micro_batch_size,
         most_sequences=max(1, tokens // setup.seq_len),
         memory=setup.memory,

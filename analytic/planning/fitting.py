@@ -1,4 +1,4 @@
-"""Does a model train on these GPUs: one GPU to the byte, several by ideal sharding."""
+"""Does a model train on one GPU: to the byte, by the schedule of its implementation."""
 
 from __future__ import annotations
 
@@ -38,19 +38,18 @@ class Fitting:
 
     Attributes:
         gpu: a name, or the memory itself. recompute: what was asked for; None is the least that fits.
-        one: for one GPU. placement: by ideal sharding, with that recomputed, or else the least that fits.
+        placement: where it does not fit, the fewest GPUs that hold it with every layer recomputed.
         least_states: bytes of parameters, gradients and optimizer states.
     """
 
     config: ModelConfig
     setup: TrainingSetup
     gpu: str
-    num_gpus: int
     memory_bytes: int
     reserve_bytes: int
     recompute: Checkpointing | None
-    one: OneGpu | NotPredicted | None
-    placement: Placement | NotPredicted
+    one: OneGpu | NotPredicted
+    placement: Placement | None
     least_states: int
 
     @property
@@ -60,28 +59,22 @@ class Fitting:
     @property
     def missing(self) -> NotPredicted | None:
         """Why memory is not predicted."""
-        found = self.placement if self.one is None else self.one
-        return found if isinstance(found, NotPredicted) else None
+        return self.one if isinstance(self.one, NotPredicted) else None
 
     @property
     def chosen(self) -> Checkpointing:
         """What is recomputed: as asked, or nothing where that fits, or else every layer."""
         if self.recompute is not None:
             return self.recompute
-        if self.one is None and isinstance(self.placement, Placement):
-            return self.placement.recompute
-        if isinstance(self.one, OneGpu) and self.one.peaks["none"].total_bytes <= self.available_bytes:
-            return "none"
-        return "full"
+        is_roomy = isinstance(self.one, OneGpu) and self.one.peaks["none"].total_bytes <= self.available_bytes
+        return "none" if is_roomy else "full"
 
     @property
     def fits(self) -> bool | None:
         """None where it is not predicted and the states alone do not decide it."""
         if isinstance(self.one, OneGpu):
             return self.one.peaks[self.chosen].total_bytes <= self.available_bytes
-        if isinstance(self.placement, Placement):
-            return self.placement.fits
-        return False if self.least_states > self.num_gpus * self.available_bytes else None
+        return False if self.least_states > self.available_bytes else None
 
 
 def fit_on(
@@ -89,53 +82,39 @@ def fit_on(
     setup: TrainingSetup,
     *,
     gpu: str,
-    num_gpus: int,
     memory_bytes: int,
     reserve_bytes: int,
     recompute: Checkpointing | None,
+    node_gpus: int,
 ) -> Fitting:
-    """Fit a training step into GPUs.
+    """Fit a training step into one GPU.
 
     Raises:
         UsageError: a reserve that leaves nothing of the memory.
     """
-    return Fitting(
+    one = _one(config, setup, memory_bytes, reserve_bytes)
+    found = Fitting(
         config=config,
         setup=setup,
         gpu=gpu,
-        num_gpus=num_gpus,
         memory_bytes=memory_bytes,
         reserve_bytes=reserve_bytes,
         recompute=recompute,
-        one=_one(config, setup, memory_bytes, reserve_bytes) if num_gpus == 1 else None,
-        placement=_sharded(config, setup, num_gpus, memory_bytes, reserve_bytes, recompute),
+        one=one,
+        placement=None,
         least_states=sum(least_states(config.spec, setup).values()),
     )
-
-
-def _sharded(
-    config: ModelConfig,
-    setup: TrainingSetup,
-    num_gpus: int,
-    memory_bytes: int,
-    reserve_bytes: int,
-    recompute: Checkpointing | None,
-) -> Placement | NotPredicted:
-    """With what was asked for recomputed; or else nothing where that fits, and every layer where it does not."""
-
-    def placed(checkpointing: Checkpointing) -> Placement | NotPredicted:
-        return place_setup(
-            config,
-            replace(setup, checkpointing=checkpointing),
-            memory_bytes=memory_bytes,
-            num_gpus=num_gpus,
-            reserve_bytes=reserve_bytes,
-        )
-
-    if recompute is not None:
-        return placed(recompute)
-    without = placed("none")
-    return without if isinstance(without, Placement) and without.fits else placed("full")
+    if found.fits is not False or isinstance(one, NotPredicted):
+        return found
+    placement = place_setup(
+        config,
+        replace(setup, checkpointing=found.chosen),
+        memory_bytes=memory_bytes,
+        num_gpus=None,
+        node_gpus=node_gpus,
+        reserve_bytes=reserve_bytes,
+    )
+    return replace(found, placement=placement if isinstance(placement, Placement) else None)
 
 
 def _one(config: ModelConfig, setup: TrainingSetup, memory_bytes: int, reserve_bytes: int) -> OneGpu | NotPredicted:

@@ -15,23 +15,26 @@ from analytic.model.flops import training_flops
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.model.spec import ModelSpec
 from analytic.planning.architectures import Family
-from analytic.planning.assumptions import BAND_NATS, LEAST_TOKENS_PER_PARAM, TOLERANCE, WORSE
-from analytic.planning.budget import Dollars, gpu_hours_of, tokens_from_compute
+from analytic.planning.assumptions import BAND_NATS, TOLERANCE, WORSE
+from analytic.planning.budget import Dollars, gpu_hours_of
 from analytic.planning.guards import (
     cannot_run,
+    data_warning,
     interval_warnings,
     lacks_link,
     law_warnings,
     link_warnings,
     machine_warnings,
     placement_warnings,
+    size_warnings,
 )
 from analytic.planning.intervals import PlanIntervals, plan_intervals
-from analytic.planning.losses import Objective, Outcome, objective
+from analytic.planning.losses import Objective, Outcome
 from analytic.planning.market import Market, Option, compute_of, flat_option
 from analytic.planning.placement import Placement, place
 from analytic.planning.request import Request
 from analytic.planning.search import Found, offers, search
+from analytic.planning.sizes import Served, Size, curve, served
 from analytic.scaling.laws import OutOfRange, ScalingLaw
 from analytic.scaling.optimum import SIX_N, Allocation
 from analytic.units import exact
@@ -96,6 +99,7 @@ class Plan:
         unspent_gpu_hours: what is left of the budget then.
         rest_of_budget: what the whole budget would come to, where the plan leaves some of it for less than 0.005
             nats, or for parameters that the data are too few for.
+        sizes: what the budget comes to at other N. served: what it pays for besides training, if anything.
         intervals: of N, D and loss; None where the law states no error.
         warnings: what must not be overlooked, one line each.
     """
@@ -118,6 +122,8 @@ class Plan:
     placement: Placement | NotPredicted
     rest_of_budget: Outcome | None
     intervals: PlanIntervals | None
+    sizes: tuple[Size, ...]
+    served: Served | None
     warnings: tuple[str, ...]
 
     @property
@@ -168,11 +174,10 @@ def make_plan(
     Raises:
         UsageError: a budget that does not pay for one token, days too few for it, or a loss that no law predicts.
     """
-    goal = objective(request.law, request.family, request.data)
-    market, timed = offers(request, goal)
+    market, timed = offers(request)
     tried = []
     for option in market.options:
-        found = timed if timed is not None and option is timed.option else search(request, goal, _flat(option))
+        found = timed if timed is not None and option is timed.option else search(request, _flat(option))
         tried.append(_placed(request, found))
         if tried[-1].reason is None:
             break
@@ -183,7 +188,7 @@ def make_plan(
     if loss > chance and not is_rehearsal:
         guessing = f"guessing among {request.family.vocab_size} tokens gives {chance:.2f}"
         raise UsageError(f"loss = {loss:.2f} nats by {request.law.name}, and {guessing}: expected a larger budget")
-    return _plan(request, goal, market, tuple(skipped), chosen, tuple(laws), today)
+    return _plan(request, market, tuple(skipped), chosen, tuple(laws), today)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +211,7 @@ def _placed(request: Request, found: Found) -> _Tried:
         dtype=option.dtype,
         memory_bytes=option.gpu.memory_bytes,
         num_gpus=schedule.num_gpus,
+        node_gpus=option.gpu.link_gpus,
         micro_batch=request.micro_batch,
         most_sequences=max(1, outcome.tokens // seq_len),
         memory=found.memory,
@@ -216,7 +222,6 @@ def _placed(request: Request, found: Found) -> _Tried:
 
 def _plan(
     request: Request,
-    goal: Objective,
     market: Market,
     skipped: tuple[Skipped, ...],
     chosen: _Tried,
@@ -225,31 +230,30 @@ def _plan(
 ) -> Plan:
     found, law, data = chosen.found, request.law, request.data
     outcome, option = found.outcome, found.option
+    goal = request.search_goal(option)
     candidate, tokens = outcome.candidate, outcome.tokens
     flops = training_flops(found.spec, seq_len=goal.family.seq_len, convention=goal.family.convention)
     assert flops.training_per_token == candidate.flops_per_token  # arithmetic over depths is the formula itself
     compute, used = compute_of(request.budget, option), tokens * candidate.flops_per_token
-    is_limited = tokens < tokens_from_compute(compute, candidate.flops_per_token)
-    sensitivity = _sensitivity(request, goal, laws, compute)
+    is_limited = tokens < goal.affordable(candidate, compute)
+    sensitivity = _sensitivity(request, goal, laws, option)
     whole = sensitivity.best_of_family
     extrapolations = law.outside(candidate.params, tokens, float(used))
-    unspent = gpu_hours_of(request.budget, option.price) * (1 - used / compute) if is_limited else Fraction(0)
-    params = parameter_counts(found.spec)
-    is_law_free = not is_limited and tokens <= data.unique
+    spent = used / compute + goal.served_per_flop * candidate.flops_per_token
+    unspent = gpu_hours_of(request.budget, option.price) * (1 - spent) if is_limited else Fraction(0)
+    params, optimum, serving = parameter_counts(found.spec), goal.optimum(compute), request.serving
+    is_law_free = not is_limited and tokens <= data.unique and goal.fixed is None and serving is None
     intervals = plan_intervals(goal, outcome, params.total, compute, is_law_free=is_law_free)
     warnings = [
         *(() if intervals is None else interval_warnings(law, intervals)),
+        *size_warnings(request.params, params.total),
         *law_warnings(law, candidate.params, tokens, data.epochs(tokens), extrapolations),
         *machine_warnings(option.price, option.mfu, option.dtype, today),
         *link_warnings(option.gpu, option.mfu, chosen.placement),
         *placement_warnings(chosen.placement, tokens, goal.family.seq_len),
     ]
     if is_limited:
-        gain, ratio = outcome.loss - whole.loss, whole.tokens / whole.candidate.params
-        rest = f"the rest of the budget would lower the loss by {gain:.4f} nats, at {ratio:.3g} tokens per parameter"
-        if ratio < LEAST_TOKENS_PER_PARAM:
-            rest = f"the law would spend the rest of the budget at {ratio:.2g} tokens per parameter, where no law holds"
-        warnings.insert(0, f"the data end first: {rest}")
+        warnings.insert(0, data_warning(outcome, whole))
     return Plan(
         request=request,
         market=market,
@@ -258,7 +262,7 @@ def _plan(
         family=goal.family,
         compute_flops=compute,
         six_nd=goal.optimum(compute, SIX_N),
-        optimum=goal.optimum(compute),
+        optimum=optimum,
         params=params,
         schedule=chosen.schedule,
         epochs=data.epochs(tokens),
@@ -269,6 +273,8 @@ def _plan(
         placement=chosen.placement,
         rest_of_budget=whole if is_limited else None,
         intervals=intervals,
+        sizes=curve(goal, optimum.params, compute),
+        served=None if serving is None else served(goal, serving, option, candidate.flops_per_token, optimum, compute),
         warnings=tuple(warnings),
     )
 
@@ -278,11 +284,12 @@ def _flat(option: Option) -> Option:
     return flat_option(option.gpu, option.dtype, option.mfu, option.price)
 
 
-def _sensitivity(request: Request, goal: Objective, laws: Iterable[ScalingLaw], compute: Fraction) -> Sensitivity:
+def _sensitivity(request: Request, goal: Objective, laws: Iterable[ScalingLaw], option: Option) -> Sensitivity:
+    compute = compute_of(request.budget, option)
     optimum = goal.optimum(compute)
     near = [c.params for c in goal.front if abs(goal.loss(c, float(compute)) - optimum.loss) <= BAND_NATS]
     return Sensitivity(
-        laws=tuple((law, objective(law, request.family, request.data).optimum(compute)) for law in laws),
+        laws=tuple((law, request.goal(option, law).optimum(compute)) for law in laws),
         lower_mfu=goal.optimum(compute * (1 - WORSE)),
         higher_price=goal.optimum(compute / (1 + WORSE)) if isinstance(request.budget, Dollars) else None,
         best_of_family=goal.outcome(goal.best(compute), compute),

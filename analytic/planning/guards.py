@@ -9,8 +9,9 @@ from analytic.hardware.gpus import Gpu
 from analytic.hardware.prices import Price
 from analytic.memory.implementation import NotPredicted
 from analytic.performance.mfu import Assumed, Mfu
-from analytic.planning.assumptions import LEAST_STEPS, LEAST_TOKENS_PER_PARAM, MOST_PRICE_AGE_DAYS
+from analytic.planning.assumptions import LEAST_STEPS, LEAST_TOKENS_PER_PARAM, MOST_PRICE_AGE_DAYS, TOLERANCE
 from analytic.planning.intervals import PlanIntervals
+from analytic.planning.losses import Outcome
 from analytic.planning.placement import Placement
 from analytic.scaling.fitted_plan import FARTHEST_USEFUL_DECADES
 from analytic.scaling.laws import MANY_EPOCHS, OutOfRange, ScalingLaw
@@ -27,6 +28,22 @@ def law_warnings(
         yield f"beyond what {law.name} was fitted on: {beyond}"
     if epochs is not None and epochs > MANY_EPOCHS:
         yield f"{epochs:.1f} epochs: beyond {MANY_EPOCHS} runs did worse than the law of repeated data says"
+
+
+def data_warning(outcome: Outcome, whole: Outcome) -> str:
+    """Data that end before the budget does, and what the whole of it would come to."""
+    gain, ratio = outcome.loss - whole.loss, whole.tokens / whole.candidate.params
+    if ratio < LEAST_TOKENS_PER_PARAM:
+        rest = f"the law would spend the rest of the budget at {ratio:.2g} tokens per parameter, where no law holds"
+    else:
+        rest = f"the rest of the budget would lower the loss by {gain:.4f} nats, at {ratio:.3g} tokens per parameter"
+    return f"the data end first: {rest}"
+
+
+def size_warnings(asked: int | None, params: int) -> Iterator[str]:
+    """A size that no architecture of the family is near."""
+    if asked is not None and abs(params - asked) > TOLERANCE * asked:
+        yield f"no architecture within 1% of {asked:.3g} parameters: the nearest of the family has {params:.3g}"
 
 
 def interval_warnings(law: ScalingLaw, intervals: PlanIntervals) -> Iterator[str]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from analytic.errors import UsageError
 from analytic.planning.architectures import Family
 from analytic.planning.budget import Budget, DataLimit, MachineTime
-from analytic.planning.market import Market
+from analytic.planning.losses import Objective, objective, of_size
+from analytic.planning.market import Market, Option
+from analytic.planning.serving import Serving, served_per_flop
 from analytic.scaling.laws import ScalingLaw
 
 
@@ -17,6 +19,8 @@ class Request:
 
     Attributes:
         num_gpus, days: at most one, and neither with a machine, which fixes its GPUs.
+        params: of all that the model has, where its size was asked for.
+        serving: what the budget pays for besides training.
         assumed: the defaults that nobody chose. micro_batch: sequences that a GPU takes at a time.
 
     Raises:
@@ -30,6 +34,8 @@ class Request:
     data: DataLimit = field(default_factory=DataLimit)
     num_gpus: int | None = None
     days: float | None = None
+    params: int | None = None
+    serving: Serving | None = None
     assumed: tuple[str, ...] = ()
     micro_batch: int = 1
 
@@ -39,6 +45,8 @@ class Request:
         if isinstance(self.budget, MachineTime):
             if self.num_gpus is not None or self.days is not None:
                 raise UsageError("a machine has its GPUs and its hours: expected neither a number of GPUs nor days")
+            if self.serving is not None:
+                raise UsageError("a machine's time pays for training alone: expected a budget in dollars for serving")
             if len(self.market.options) != 1:
                 raise UsageError("a machine has GPUs of one kind: expected one")
 
@@ -46,3 +54,13 @@ class Request:
     def fixed_gpus(self) -> int | None:
         """The GPUs of the machine, or as many as were asked for; None where the number is open or follows from days."""
         return self.budget.num_gpus if isinstance(self.budget, MachineTime) else self.num_gpus
+
+    def goal(self, option: Option, law: ScalingLaw | None = None) -> Objective:
+        """What the budget is to reach on these GPUs, by the law asked for or by another."""
+        served = served_per_flop(self.serving, self.budget, option)
+        return objective(law or self.law, self.family, self.data, served)
+
+    def search_goal(self, option: Option) -> Objective:
+        """The same with the size that was asked for, if one was."""
+        goal = self.goal(option)
+        return goal if self.params is None else of_size(goal, self.params)

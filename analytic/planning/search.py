@@ -40,7 +40,7 @@ class Found:
     memory: MeasuredMemory | None = None
 
 
-def offers(request: Request, objective: Objective) -> tuple[Market, Found | None]:
+def offers(request: Request) -> tuple[Market, Found | None]:
     """The market with the MFU of each GPU for about the architecture that is trained, and what was found on the way.
 
     A GPU that was timed sets the size at which published throughput is looked up for the others.
@@ -51,7 +51,7 @@ def offers(request: Request, objective: Objective) -> tuple[Market, Found | None
     timed = next((option for option in request.market.options if isinstance(option.throughput, Timed)), None)
     if timed is None:
         return request.market, None
-    found = search(request, objective, timed)
+    found = search(request, timed)
     options = []
     for option in request.market.options:
         mfu = option.throughput.mfu(_job(request, option, found.config))
@@ -60,7 +60,7 @@ def offers(request: Request, objective: Objective) -> tuple[Market, Found | None
     return ranked(options, request.market.rejected), found
 
 
-def search(request: Request, objective: Objective, option: Option) -> Found:
+def search(request: Request, option: Option) -> Found:
     """The architecture to train on these GPUs.
 
     Raises:
@@ -68,6 +68,9 @@ def search(request: Request, objective: Objective, option: Option) -> Found:
     """
     if compute_of(request.budget, option) < 1:
         raise UsageError(request.budget.too_little)
+    objective = request.search_goal(option)
+    if objective.affordable(objective.front[-1], compute_of(request.budget, option)) < 1 and request.serving:
+        raise UsageError(f"the budget does not pay for serving {request.serving.tokens:,} tokens and training on one")
     if isinstance(option.throughput, Timed):
         candidate, option = _ByShape(request, objective, option).best()
     else:
@@ -106,7 +109,9 @@ class _ByShape:
         """Of the best few hundred at a constant MFU."""
         compute = float(self._compute(option))
         merit = self.objective.merit
-        every = sorted(candidates(self.objective.family), key=lambda c: merit(c, compute))[:MOST_CANDIDATES]
+        fixed = self.objective.fixed
+        among = candidates(self.objective.family) if fixed is None else iter([fixed])
+        every = sorted(among, key=lambda c: merit(c, compute))[:MOST_CANDIDATES]
         mfus = [(candidate, self._mfu(candidate)) for candidate in every]
         found = [(c, replace(self.option, mfu=mfu)) for c, mfu in mfus if not isinstance(mfu, Unknown)]
         if not found:

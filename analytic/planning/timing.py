@@ -56,7 +56,7 @@ class Timing:
         mfu: of these GPUs. mfu_range: the least and the most to expect; None where an MFU was given.
         published: the run on this GPU that is nearest in size, for comparison.
         num_gpus: None where it is open. price: None where none is known.
-        placement: whether so many GPUs hold it, by ideal sharding.
+        placement: whether so many GPUs hold it, and in which layout.
     """
 
     run: Run
@@ -130,6 +130,7 @@ def time_on(
         dtype=run.dtype,
         memory_bytes=gpu.memory_bytes,
         num_gpus=num_gpus,
+        node_gpus=gpu.link_gpus,
         most_sequences=max(1, run.tokens // run.seq_len),
     )
     return replace(timing, num_gpus=num_gpus, placement=placement)

@@ -12,7 +12,8 @@ from analytic.report.document import Cell, Column, Document, Figure, Item, Line,
 from analytic.report.intervals import interval_items
 from analytic.report.law import law_items
 from analytic.report.placement import placement_items, verdict
-from analytic.report.plan import UPPER_BOUND, loss_text, mfu_object, n_name, off, worth
+from analytic.report.plan import UPPER_BOUND, mfu_object, n_name, off, worth
+from analytic.report.plan_answer import loss_text
 from analytic.report.units import compact, days_text, flops_text, params_text, percent, si, usd_text
 
 

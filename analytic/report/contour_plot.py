@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 
+from analytic.planning.budget import DataLimit
 from analytic.planning.forward import Plan
-from analytic.planning.losses import objective
 from analytic.report import plot_style as style
 from analytic.report.plot_panels import View, budget_text, draw_star, head, log_axis, name_of
 from analytic.report.plot_style import Labels, short
@@ -36,9 +37,9 @@ def draw_contours(axes: Axes, plan: Plan) -> None:
 
     _shade_fitted(axes, labels, law, sizes, lengths)
     _contour_lines(axes, labels, (sizes, lengths), loss, (params, tokens), plan.outcome.loss)
-    cost, compute = objective(law, plan.request.family, data).cost, float(plan.compute_flops)
-    budget = [(n, compute / cost.flops_per_token(n)) for n in sizes.spread(POINTS)]
-    seen = [(n, d) for n, d in budget if lengths.least <= d <= lengths.most]
+    goal, compute = replace(plan.request.goal(plan.option), data=DataLimit()), float(plan.compute_flops)
+    budget = [made for n in sizes.spread(POINTS) if (made := goal.at(n, compute)) is not None]
+    seen = [(made.params, made.tokens) for made in budget if lengths.least <= made.tokens <= lengths.most]
     axes.plot(*zip(*seen, strict=True), color=style.DARK, linewidth=1.8)
     labels.avoid(*zip(*seen, strict=True))
     _along(axes, labels, f"{budget_text(plan)} pay for this N and D", seen)

@@ -1,20 +1,22 @@
-"""What `fits` says: whether a model trains on these GPUs, and how large a micro-batch they take."""
+"""What `fits` says of one GPU: whether a model trains on it, and how large a micro-batch it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from analytic.memory.tensors import Category
+from analytic.parallelism.layout import Layout
 from analytic.planning.fitting import Fitting, OneGpu
-from analytic.planning.placement import Placement
 from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact
+from analytic.report.many_gpus import layout_json
 from analytic.report.memory import setup_object, setup_text
-from analytic.report.placement import IDEAL, layout_object, placement_items, reserve_text, unknown_yet, verdict
+from analytic.report.placement import placed_text, reserve_text
 from analytic.report.units import gib_text, gpus_text
 
 
 def fits_document(found: Fitting) -> Document:
-    """One GPU by the memory schedule, several by ideal sharding."""
+    """The answer in a few lines, then memory by what it is for and the largest that fits."""
     return Document(
         verb="fits",
         answer=_answer(found),
@@ -22,13 +24,12 @@ def fits_document(found: Fitting) -> Document:
             Section("", list(_machine(found))),
             Section("", list(_memory(found))),
             Section("", list(_largest(found))),
-            Section("ideal sharding", list(placement_items(found.placement, "sharded"))),
         ),
     )
 
 
 def _answer(found: Fitting) -> list[Line]:
-    setup, where = found.setup, f"{found.num_gpus:,} x {found.gpu}"
+    setup, where = found.setup, f"1 x {found.gpu}"
     room = f"{gib_text(found.memory_bytes)} each, {reserve_text(found.reserve_bytes)}"
     lines = [Line(found.config.name, f"{_yes_or_no(found)} on {where}"), Line("memory", room)]
     missing = found.missing
@@ -40,10 +41,8 @@ def _answer(found: Fitting) -> list[Line]:
             most = f"at most micro-batch {fit.micro_batch:,} at {setup.seq_len:,} tokens, or {longest}"
             most = most if fit.seq_len else "not even one token fits"
             lines.append(Line(f"recompute {fit.checkpointing}", most))
-        if not found.fits and isinstance(found.placement, Placement) and found.placement.least_gpus is not None:
-            lines.append(Line("instead", f"{gpus_text(found.placement.least_gpus)} by ideal sharding, unmeasured"))
-    elif isinstance(found.placement, Placement):
-        lines.append(Line("sharded", verdict(found.placement)))
+        if found.placement is not None and found.placement.least_gpus is not None:
+            lines.append(Line("instead", placed_text(found.placement)))
     elif missing is not None:
         lines.append(Line("states", f"{gib_text(found.least_states)} at the least; {missing.reason}"))
     return [*lines, Line("for", setup_text(setup).replace(f", checkpointing {setup.checkpointing}", ""))]
@@ -59,18 +58,23 @@ def _machine(found: Fitting) -> Iterator[Item]:
     setup = found.setup
     yield fact("model", found.config.name)
     yield Figure("gpu", "GPU", found.gpu, found.gpu)
-    yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
+    yield fact("num_gpus", 1)
     yield Figure("memory_bytes", "memory of one", found.memory_bytes, gib_text(found.memory_bytes))
     yield Figure("reserve_bytes", "  reserve", found.reserve_bytes, reserve_text(found.reserve_bytes))
     yield Figure("", "state of training", None, str(setup.state))
     yield fact("setup", setup_object(setup))
-    name = found.one.implementation if isinstance(found.one, OneGpu) else IDEAL
-    yield Figure("stack", "predicted for", name)
-    yield fact("layout", layout_object(found.num_gpus, setup.micro_batch, found.chosen, setup.precision))
+    name = found.one.implementation if isinstance(found.one, OneGpu) else None
+    yield Figure("stack", "predicted for", name, name or "")
+    yield fact("layout", layout_json(Layout(), replace(setup, checkpointing=found.chosen)))
     yield fact("fits", found.fits)
     yield fact("reason", None if found.missing is None else found.missing.reason)
     yield fact("at_least_bytes", found.least_states)
-    yield from unknown_yet("mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh")
+    least = found.placement.least_gpus if found.placement is not None else None
+    yield Figure("least_gpus", "GPUs that suffice", least, "" if least is None else gpus_text(least))
+    yield fact("communication_per_step", [])
+    yield fact("alternatives", [])
+    for key in ("flops_per_gpu", "step", "mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh"):
+        yield fact(key, None)
 
 
 def _memory(found: Fitting) -> Iterator[Item]:

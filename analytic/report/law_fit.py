@@ -3,95 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from analytic.report.document import Cell, Column, Document, Figure, Item, Line, Section, Table, fact, facts
 from analytic.report.law import formula
+from analytic.report.law_result import LawFit, prior_origin
+from analytic.report.law_warnings import law_fit_warnings
 from analytic.report.units import compact, percent
-from analytic.scaling.backtest import LEAST_TO_JUDGE_BY, HoldOut
-from analytic.scaling.fit import Prior
-from analytic.scaling.fitted_plan import FARTHEST_USEFUL_DECADES, NEAR_OPTIMAL_NATS, FittedPlan, Interval
-from analytic.scaling.forms import LOG_K, NAMES
+from analytic.scaling.backtest import HoldOut
+from analytic.scaling.fitted_plan import NEAR_OPTIMAL_NATS, Interval
+from analytic.scaling.forms import NAMES
 from analytic.scaling.intervals import FittedLaw, Prediction
-from analytic.scaling.laws import ParamsConvention
-from analytic.scaling.runs import Run
+from analytic.scaling.runs import MOST_LOSS
 
-FEW_RUNS = 8  # fewer were not tried on published families
-SHARE_OF_PRIOR = 0.8  # of the prior's standard deviation: above it the runs have said nothing
-CHECKED_DECADES = 1.0  # at which coverage was measured on families left out
 SHOWN_PREDICTIONS = 2  # an answer has eight lines
 HALF_WIDTHS = (("low_80", "80% from"), ("high_80", "to"), ("low_95", "95% from"), ("high_95", "to"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LawFit:
-    """A law fitted to the runs of a file, and what it was asked.
+def law_fit_document(result: LawFit, written: Path | None = None) -> Document:
+    """Predictions first; `-v` the coefficients, the scatter, the backtests.
 
-    Attributes:
-        repeated: runs left out because they repeat data.
-        hold_out: None where the runs are too few for one.
-        flops: the budget of `optimum`.
-        predicted: the runs asked for, whose losses are `predictions`.
+    Args:
         written: the file that the law was written to.
     """
-
-    source: str
-    law: FittedLaw
-    n_means: ParamsConvention
-    repeated: int
-    hold_out: HoldOut | None
-    flops: float
-    optimum: FittedPlan
-    predicted: Sequence[Run]
-    predictions: Sequence[Prediction]
-    written: Path | None
-
-    @property
-    def shown_source(self) -> str:
-        """The name of the file in printable ASCII."""
-        return _plain(self.source)
-
-    @property
-    def method(self) -> str:
-        """How it was fitted, in printable ASCII."""
-        options = self.law.fit.options
-        return f"{options.form} form, {options.objective} objective, prior: {_plain(_origin(options.prior))}"
-
-    @property
-    def left_out(self) -> str:
-        ratio = self.law.fit.options.least_ratio
-        return (
-            f"left out: {self.law.fit.dropped} of fewer than {ratio:g} tokens per parameter, "
-            f"{self.repeated} that repeat data"
-        )
-
-    @property
-    def backtest(self) -> str:
-        held_out = self.hold_out
-        if held_out is None:
-            return "no backtest: too few runs below or above the cut"
-        return (
-            f"{held_out.fitted} runs fitted, the {held_out.runs} within {10**held_out.decades:.3g}x of the largest "
-            f"predicted: {percent(held_out.largest_abs_error)} off at the largest budget, "
-            f"{held_out.coverage_80:.0%} inside 80%, {held_out.coverage_95:.0%} inside 95%"
-        )
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
-
-
-def _origin(prior: Prior | None) -> str:
-    return "none" if prior is None else ", ".join(prior.families) or "of a file that names no families"
-
-
-def law_fit_document(result: LawFit) -> Document:
-    """Predictions first; `-v` the coefficients, the scatter, the backtests."""
+    answer = list(_answer(result))
+    if written is not None:
+        answer.append(Line("written", f"{written}, for foretrain plan --law"))
     return Document(
         verb="law",
-        answer=list(_answer(result)),
+        answer=answer,
         sections=(
             Section("runs", list(_runs(result))),
             Section("coefficients (one standard error, kappa included)", list(_coefficients(result.law))),
@@ -100,8 +41,9 @@ def law_fit_document(result: LawFit) -> Document:
             Section("hold-out", list(_hold_out(result.hold_out))),
             Section("predictions, nats per token", [_predictions(result)]),
             Section("optimum of C = 6 N D", list(_optimum(result))),
+            Section("other laws of the same runs, nats per token", [_comparisons(result)]),
         ),
-        warnings=list(_warnings(result)),
+        warnings=list(law_fit_warnings(result)),
     )
 
 
@@ -122,63 +64,22 @@ def _answer(result: LawFit) -> Iterator[Line]:
     c = fit.coefficients
     count = f"{len(fit.runs)} runs of {result.shown_source}, {fit.dropped + result.repeated} left out"
     yield Line("law", f"{formula(c.e, c.a, c.alpha, c.b, c.beta, c.k)}; {count}")
-    if result.written is not None:
-        yield Line("written", f"{result.written}, for foretrain plan --law")
 
 
 def _loss(p: Prediction | Interval) -> str:
     value = p.loss if isinstance(p, Prediction) else p.value
-    return (
-        f"{value:.3f} nats per token; {p.low_80:.3f} to {p.high_80:.3f} (80%), {p.low_95:.3f} to {p.high_95:.3f} (95%)"
-    )
+    low_80, high_80, low_95, high_95 = map(_bound, (p.low_80, p.high_80, p.low_95, p.high_95))
+    return f"{value:.3f} nats per token; {low_80} to {high_80} (80%), {low_95} to {high_95} (95%)"
+
+
+def _bound(loss: float) -> str:
+    """Few runs can leave a law open, and its interval then has no upper bound worth a figure."""
+    return f"{loss:.3f}" if loss <= MOST_LOSS else f"over {MOST_LOSS:g}"
 
 
 def _range(one: Interval) -> str:
     low_80, high_80, low_95, high_95 = map(compact, (one.low_80, one.high_80, one.low_95, one.high_95))
     return f"{compact(one.value)}; {low_80} to {high_80} (80%), {low_95} to {high_95} (95%)"
-
-
-def _warnings(result: LawFit) -> Iterator[str]:
-    fit, best, held_out = result.law.fit, result.optimum, result.hold_out
-    if len(fit.runs) < FEW_RUNS:
-        yield f"{len(fit.runs)} runs: intervals were checked on published families from {FEW_RUNS} runs on"
-    if held_out is None:
-        yield "no backtest: too few runs to hold some out, and the intervals lean on the prior and on the scatter"
-    elif held_out.failed:
-        rule = f"more than a third of {held_out.runs} runs outside the 95% interval"
-        if held_out.runs < LEAST_TO_JUDGE_BY:
-            rule = f"{held_out.runs} runs to judge by, expected at least {LEAST_TO_JUDGE_BY}"
-        yield f"the law fails its own backtest: {rule}"
-    if best.too_far:
-        params = math.sqrt(result.flops / 120)
-        yield (
-            f"the budget is {best.decades_beyond:.1f} decades beyond the largest run: on published runs D = 20 N chose "
-            f"better beyond {FARTHEST_USEFUL_DECADES}; here N {compact(params)}, D {compact(20 * params)}"
-        )
-    far = [_decades(result, run) for run in result.predicted if _decades(result, run) > CHECKED_DECADES]
-    if far:
-        yield (
-            f"{len(far)} of the runs predicted are beyond {CHECKED_DECADES:g} decade, at most {max(far):.1f}: "
-            f"intervals were checked at {CHECKED_DECADES:g}"
-        )
-    if fit.options.form == "coupled":
-        yield from _of_k(result.law)
-
-
-def _of_k(law: FittedLaw) -> Iterator[str]:
-    prior, deviation = law.fit.options.prior, math.sqrt(law.fit.covariance[LOG_K][LOG_K])
-    if prior is None:
-        yield "coupled form without a prior: small runs alone predicted published larger ones 8 to 15% too low"
-    elif LOG_K in prior.moments and deviation >= SHARE_OF_PRIOR * prior.moments[LOG_K][1]:
-        yield (
-            f"k is not identified: the runs leave ln k a standard deviation of {deviation:.3f}, not below "
-            f"{SHARE_OF_PRIOR} of the prior's {prior.moments[LOG_K][1]:.3f}"
-        )
-
-
-def _decades(result: LawFit, run: Run) -> float:
-    """Of compute beyond the largest run fitted."""
-    return max(math.log10(run.flops / result.law.fit.most_flops), 0.0)
 
 
 def _runs(result: LawFit) -> Iterator[Item]:
@@ -217,7 +118,7 @@ def _fit(law: FittedLaw) -> Iterator[Item]:
     origin = f"rms error of the {len(law.backtests)} backtests below over their sigma, at least 1"
     yield Figure("kappa", "intervals widened by kappa", law.kappa, f"{law.kappa:.3f}", origin)
     yield Figure("agreement", "starts that end here", fit.agreement, percent(fit.agreement))
-    yield Figure("", "prior", None, _origin(prior))
+    yield Figure("", "prior", None, prior_origin(prior))
     moments = {} if prior is None else {NAMES[i]: list(pair) for i, pair in prior.moments.items()}
     for name, (mean, deviation) in moments.items():
         yield Figure("", f"  {name}", None, f"{mean:.4f} +- {deviation:.4f}")
@@ -273,7 +174,7 @@ def _predictions(result: LawFit) -> Table:
     )
     rows = []
     for run, p in zip(result.predicted, result.predictions, strict=True):
-        beyond = _decades(result, run)
+        beyond = result.decades_beyond(run)
         losses = (p.loss, p.low_80, p.high_80, p.low_95, p.high_95)
         rows.append(
             [
@@ -298,3 +199,24 @@ def _optimum(result: LawFit) -> Iterator[Item]:
         yield Figure("", label, None, _loss(one) if name == "loss" else _range(one))
         bounds = {key: getattr(one, key) for key, _ in HALF_WIDTHS}
         yield from facts({"value": one.value, **bounds}, f"optimum.{name}.")
+
+
+def _comparisons(result: LawFit) -> Table:
+    columns = (
+        Column("law", "law"),
+        Column("params", "N"),
+        Column("tokens", "D"),
+        Column("loss", "loss"),
+        Column("disagrees", "in the 80% interval"),
+    )
+    rows = [
+        [
+            Cell(one.name, one.name),
+            Cell(one.predicted.params, compact(one.predicted.params)),
+            Cell(one.predicted.tokens, compact(one.predicted.tokens)),
+            Cell(one.loss, f"{one.loss:.4f}"),
+            Cell(one.disagrees, "no" if one.disagrees else "yes"),
+        ]
+        for one in result.comparisons
+    ]
+    return Table("comparisons", columns, rows)

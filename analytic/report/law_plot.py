@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analytic.report import plot_style as style
-from analytic.report.law_fit import LawFit
+from analytic.report.law_result import LawFit
 from analytic.report.plot_panels import View, head, log_axis
 from analytic.report.plot_style import Labels, short
 from analytic.scaling.fitted_plan import best_params
@@ -29,9 +31,10 @@ LEAST_STEP = 0.5  # decades between two curves
 FARTHEST_RATIO = 2000.0  # tokens per parameter at the left end of a curve
 LABEL_GAP = 0.045  # between the names of two curves, in heights of the axes
 MOST_NAMED = 3  # predictions asked for that get a label
-MOST_TITLE = 80  # characters
+MOST_TITLE, MOST_CHARACTERS = 80, 150
 _SHADES = LinearSegmentedColormap.from_list("compute", ["#9CCBE8", style.BLUE, "#00263D"])
-_EXTRAPOLATED = {"color": style.ORANGE, "alpha": 0.13, "linewidth": 0}
+_HELD_OUT: dict[str, Any] = {"color": "white", "mec": style.VERMILION, "mew": 1.6, "ms": 5.5, "zorder": 4}
+_EXTRAPOLATED: dict[str, Any] = {"color": style.ORANGE, "alpha": 0.13, "linewidth": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,9 @@ def law_figure(result: LawFit) -> Figure:
     """The picture, before it is written in some format."""
     fit, figure = result.law.fit, style.new_figure(13, 6.4)
     title = f"A scaling law of {len(fit.runs)} runs of {result.shown_source}"
-    figure.text(0.02, 0.93, title[:MOST_TITLE], fontsize=15, weight="bold", color=style.DARK)
-    figure.text(0.02, 0.89, f"{result.method}; bands hold 80%", fontsize=10, color=style.QUIET)
+    figure.text(0.02, 0.93, _literal(title, MOST_TITLE), fontsize=15, weight="bold", color=style.DARK)
+    method = f"bands hold 80%; {result.method}"
+    figure.text(0.02, 0.89, _literal(method, MOST_CHARACTERS), fontsize=10, color=style.QUIET)
     _draw_backtest(figure.add_axes((0.06, 0.1, 0.355, 0.69)), backtest_of(result))
     _draw_frontier(figure.add_axes((0.555, 0.1, 0.415, 0.69)), result)
     return figure
@@ -93,14 +97,11 @@ def _draw_backtest(axes: Axes, test: Backtest) -> None:
     _name_budgets(axes, view, budgets, curves)
 
 
-_HELD_OUT = {"color": "white", "markeredgecolor": style.VERMILION, "markeredgewidth": 1.6, "ms": 5.5, "zorder": 4}
-
-
 def budgets_between(least: float, most: float) -> list[float]:
     """Budgets that end at the largest, evenly apart in logarithm.
 
-    >>> [f"{budget:.0e}" for budget in budgets_between(1e18, 1e21)]
-    ['1e+19', '1e+20', '1e+21']
+    >>> [f"{budget:.0e}" for budget in budgets_between(1e17, 1e21)]
+    ['1e+18', '1e+19', '1e+20', '1e+21']
     """
     decades = math.log10(most / least)
     step = max(LEAST_STEP, math.ceil(2 * decades / MOST_BUDGETS) / 2)
@@ -205,6 +206,11 @@ def _shade(flops: float, all_flops: Sequence[float]) -> str:
     least, most = min(all_flops), max(all_flops)
     share = math.log(flops / least) / math.log(most / least) if least < most else 1.0
     return to_hex(_SHADES(share))
+
+
+def _literal(text: str, most: int) -> str:
+    """Text from a file, cut, its dollars not read as mathematics."""
+    return shorten(text, most).replace("$", r"\$")
 
 
 def scientific(value: float) -> str:

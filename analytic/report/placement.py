@@ -7,25 +7,35 @@ from collections.abc import Iterator
 from analytic.defaults import RESERVE_BYTES
 from analytic.memory.implementation import NotPredicted
 from analytic.planning.placement import Placement
-from analytic.report.document import Figure, Item, Json, fact
+from analytic.report.document import Figure, Item, fact
 from analytic.report.units import gib_text, gpus_text
-
-IDEAL = "ideal sharding, unmeasured"
 
 
 def verdict(placement: Placement | NotPredicted) -> str:
     """One line."""
     if isinstance(placement, NotPredicted):
         return f"not predicted: {placement.reason}"
-    if placement.least_gpus is None or placement.num_gpus is None:
+    gpus = placement.num_gpus
+    if gpus is None or placement.peak_bytes is None:
         return f"no number of these GPUs could run it at micro-batch {placement.micro_batch}{_idle(placement)}"
-    gpus, need = placement.num_gpus, placement.need
     if placement.has_idle_gpus:
         return f"does not fit {gpus_text(gpus)}{_idle(placement)}"
-    where = f"{gib_text(need.on_each(gpus))} on {'one GPU' if gpus == 1 else f'each of {gpus_text(gpus)}'}"
+    where = f"{gib_text(placement.peak_bytes)} on {'one GPU' if gpus == 1 else f'each of {gpus_text(gpus)}'}"
+    where = f"{where}, {placement.implementation}{_layout_text(placement)}"
     if placement.fits:
-        return f"fits by ideal sharding, unmeasured: {where}; micro-batch up to {placement.most_micro_batch}"
-    return f"does not fit: {where}; at least {gpus_text(placement.least_gpus)}"
+        return f"fits: {where}; micro-batch up to {placement.most_micro_batch}"
+    least = placement.least_gpus
+    return f"does not fit: {where}" + ("" if least is None else f"; at least {gpus_text(least)}")
+
+
+def placed_text(placement: Placement) -> str:
+    """The fewest GPUs, and their layout."""
+    gpus = gpus_text(placement.num_gpus or 0)
+    return f"{gpus}: {placement.implementation}{_layout_text(placement)}, {placement.origin}"
+
+
+def _layout_text(placement: Placement) -> str:
+    return "" if placement.fit is None else f" {placement.fit.layout.describe()}"
 
 
 def _idle(placement: Placement) -> str:
@@ -44,35 +54,32 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
         yield fact(f"{prefix}.predicted", False)
         yield Figure(f"{prefix}.reason", "  not predicted", placement.reason)
         return
-    need, gpus = placement.need, placement.num_gpus
+    gpus, peak = placement.num_gpus, placement.peak_bytes
     yield fact(f"{prefix}.predicted", True)
     yield Figure(
-        f"{prefix}.sharding",
-        "  sharding",
-        "ideal, unmeasured",
-        f"ideal, unmeasured; schedule of {placement.implementation}",
+        f"{prefix}.implementation",
+        "  predicted for",
+        placement.implementation,
+        f"{placement.implementation}{_layout_text(placement)}, {placement.origin}",
     )
-    yield fact(f"{prefix}.implementation", placement.implementation)
+    yield fact(f"{prefix}.origin", placement.origin)
     yield fact(f"{prefix}.micro_batch", placement.micro_batch)
     yield fact(f"{prefix}.most_sequences", placement.most_sequences)
     taken = f"{gib_text(placement.memory_bytes)}, {reserve_text(placement.reserve_bytes)}"
     yield Figure(f"{prefix}.memory_bytes", "  memory of a GPU", placement.memory_bytes, taken)
     yield fact(f"{prefix}.reserve_bytes", placement.reserve_bytes)
     yield fact(f"{prefix}.recompute", placement.recompute)
-    yield Figure(
-        f"{prefix}.need.state", "  state, shared evenly", need.state, f"{gib_text(need.state)}: {placement.state}"
-    )
-    yield Figure(
-        f"{prefix}.need.activations",
-        "  on each GPU in addition",
-        need.activations,
-        f"{gib_text(need.activations)} of activations, {gib_text(need.gathered)} of one layer",
-    )
-    yield fact(f"{prefix}.need.gathered", need.gathered)
-    yield fact(f"{prefix}.need.optimizer_peak", need.optimizer_peak)
+    held = "none" if peak is None else f"{gib_text(peak)}, {placement.moment}"
+    yield Figure(f"{prefix}.peak_bytes", "  peak of the fullest", peak, held)
     for layer in placement.measured:
         text = f"{gib_text(layer.measured_bytes)} {layer.source}; {layer.predicted_bytes:,} predicted"
-        yield Figure("", "    of them one layer's peak", None, text)
+        yield Figure("", "    one layer's peak", None, text)
+    yield Figure(
+        f"{prefix}.beyond_bytes",
+        "    measured in excess" if placement.measured else "",
+        placement.beyond_bytes,
+        gib_text(placement.beyond_bytes),
+    )
     yield fact(
         f"{prefix}.measured",
         [
@@ -81,7 +88,7 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
         ],
     )
     least = placement.least_gpus
-    if least is None or gpus is None:
+    if least is None:
         fewest = f"no number of these GPUs could run it at micro-batch {placement.micro_batch}{_idle(placement)}"
     else:
         fewest = f"{least:,} at micro-batch {placement.micro_batch}, recompute {placement.recompute}"
@@ -92,32 +99,5 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
         yield fact(f"{prefix}.most_micro_batch", placement.most_micro_batch)
         return
     holds = "fit" if placement.fits else f"DO NOT FIT{_idle(placement)}"
-    most = f"largest micro-batch (power of 2): {placement.most_micro_batch}"
-    text = f"{holds}: {gib_text(need.on_each(gpus))} on each; {most}"
+    text = f"{holds}; largest micro-batch (power of 2): {placement.most_micro_batch}"
     yield Figure(f"{prefix}.most_micro_batch", f"  {gpus_text(gpus)}", placement.most_micro_batch, text)
-
-
-def layout_object(num_gpus: int, micro_batch: int, recompute: str, precision: str) -> dict[str, Json]:
-    """Data parallel alone, every state sharded: the one layout that is known today."""
-    return {
-        "dp_shard": num_gpus,
-        "dp_replicate": 1,
-        "tp": 1,
-        "pp": 1,
-        "cp": 1,
-        "ep": 1,
-        "etp": 1,
-        "micro_batch": micro_batch,
-        "global_batch": micro_batch * num_gpus,
-        "micro_batches": 1,
-        "recompute": recompute,
-        "precision": precision,
-        "pipeline_schedule": None,
-    }
-
-
-def unknown_yet(*more: str) -> Iterator[Item]:
-    """Keys that layouts and the time of a step will fill, so that a reader finds them."""
-    for key in ("communication_per_step", "flops_per_gpu", "step", *more):
-        yield fact(key, None)
-    yield fact("alternatives", [])

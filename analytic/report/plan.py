@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
 
 from analytic.huggingface.write import to_config
 from analytic.model.params import ParameterCounts
-from analytic.model.spec import DenseFfn, ModelSpec
 from analytic.performance.mfu import Mfu, without_communication
 from analytic.planning.assumptions import BAND_NATS, MOE_APPROXIMATION
 from analytic.planning.budget import Dollars
 from analytic.planning.forward import Plan
-from analytic.planning.intervals import PlanIntervals
-from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Note, Section, Table, fact, facts
-from analytic.report.intervals import after, interval_items
+from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Note, Section, Table, fact, facts
+from analytic.report.intervals import interval_items
 from analytic.report.law import law_items
 from analytic.report.market import doubt, market_items, skipped_items
-from analytic.report.placement import placement_items, verdict
-from analytic.report.units import compact, days_text, flops_text, gpus_text, params_text, percent, si, usd_text
+from analytic.report.placement import placement_items
+from analytic.report.plan_answer import answer, shape_text
+from analytic.report.sizes import served_items, size_items
+from analytic.report.units import flops_text, gpus_text, params_text, percent, si
 from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.optimum import Allocation
 
@@ -30,11 +30,12 @@ def plan_document(plan: Plan, flat: Plan | None = None) -> Document:
     """A plan from a budget; `flat` is the same at a constant MFU."""
     return Document(
         verb="plan",
-        answer=_answer(plan),
+        answer=answer(plan),
         sections=(
             Section("", list(market_items(plan.market))),
             Section("", list(_spending(plan))),
             Section("", list(_model(plan))),
+            Section("", [*size_items(plan), *served_items(plan)]),
             Section("will it fit", list(placement_items(plan.placement, "fit"))),
             Section("", list(_flat(plan, flat))),
             Section("", list(_sensitivity(plan))),
@@ -91,75 +92,6 @@ def allocation_object(allocation: Allocation) -> dict[str, Json]:
     return {"params": allocation.params, "tokens": allocation.tokens, "loss": allocation.loss}
 
 
-def loss_text(loss: float, others: Mapping[str, float], intervals: PlanIntervals | None = None) -> str:
-    """A loss with its intervals, if there are any, next to what other laws say of the same budget."""
-    text = f"{loss:.2f} nats per token"
-    if intervals is not None:
-        text = after(f"{loss:.3f} nats per token", intervals.loss, "{:.3f}".format)
-    if len(others) < 2:
-        return text
-    return f"{text}; {min(others.values()):.2f} to {max(others.values()):.2f} by {len(others)} laws"
-
-
-def shape_text(spec: ModelSpec) -> str:
-    layer = spec.layers[0]
-    width = layer.ffn.intermediate_size if isinstance(layer.ffn, DenseFfn) else layer.ffn.expert_intermediate_size
-    depth = "1 layer" if len(spec.layers) == 1 else f"{len(spec.layers)} layers"
-    return f"{depth}, width {spec.hidden_size:,}, feed-forward {width:,}"
-
-
-def _answer(plan: Plan) -> list[Line]:
-    option, outcome, params, schedule = plan.option, plan.outcome, plan.params, plan.schedule
-    losses = {law.name: allocation.loss for law, allocation in plan.sensitivity.laws}
-    tokens = f"{compact(outcome.tokens)}, {outcome.tokens / params.active:.1f} a parameter"
-    lines = [
-        Line("model", _model_line(plan)),
-        Line("tokens", tokens if plan.intervals is None else after(tokens, plan.intervals.tokens)),
-        Line("loss", f"{loss_text(outcome.loss, losses, plan.intervals)} ({_by_law(plan)})"),
-        Line("machine", _machine_line(plan)),
-        Line("MFU", f"{percent(option.mfu.value)} {option.mfu.origin}"),
-        Line("fit", verdict(plan.placement)),
-    ]
-    if plan.skipped:
-        lines.append(Line("passed over", "; ".join(f"{each.option.gpu.key}: {each.reason}" for each in plan.skipped)))
-    if schedule.num_gpus is None:
-        lines.append(Line("next", "fix the machine with --num-gpus or --days; --write-config PATH; -v for every term"))
-    else:
-        lines.append(Line("next", "--write-config PATH writes the model; -v shows every term"))
-    return lines
-
-
-def _model_line(plan: Plan) -> str:
-    """The size and the shape, and next to them, or for a law of known error before them, the sizes that do as well."""
-    params, band = plan.params, ""
-    active = f", {compact(params.active)} active" if params.active != params.total else ""
-    if plan.sensitivity.band is not None:
-        least, most = map(compact, plan.sensitivity.band)
-        band = f"{least} to {most}"
-    if plan.intervals is None:
-        near = f"; {band} come within {BAND_NATS} nats" if band else ""
-        return f"{compact(params.total)} parameters{active}: {shape_text(plan.spec)}{near}"
-    near = f"{band} parameters come within {BAND_NATS} nats; " if band else ""
-    best = after(f"{compact(params.total)}{active}", plan.intervals.params)
-    return f"{near}best {best}: {shape_text(plan.spec)}"
-
-
-def _by_law(plan: Plan) -> str:
-    if plan.intervals is None:
-        return f"{plan.request.law.name}, which states no intervals"
-    return f"{plan.request.law.name}, {plan.intervals.decades_beyond:.1f} decades beyond its runs"
-
-
-def _machine_line(plan: Plan) -> str:
-    option, schedule = plan.option, plan.schedule
-    hours = f"{float(schedule.gpu_hours):,.0f} GPU-hours of {option.gpu.name}"
-    if schedule.num_gpus is not None and schedule.days is not None:
-        hours = f"{days_text(schedule.days)} on {schedule.num_gpus:,} x {option.gpu.name}"
-    if schedule.usd is None or option.price is None:
-        return f"{hours}, no price known"
-    return f"{hours}, {usd_text(schedule.usd)} at {option.price.usd_per_gpu_hour:.2f} USD/h ({option.price.origin})"
-
-
 def _spending(plan: Plan) -> Iterator[Item]:
     option, schedule, request = plan.option, plan.schedule, plan.request
     yield fact("gpu", option.gpu.key)
@@ -196,7 +128,8 @@ def _spent(plan: Plan, bound: str) -> Figure:
         return Figure("usd", "spent", None, f"unknown: no price{bound}")
     usd, unspent = float(plan.schedule.usd), float(plan.unspent_usd)
     left_over = f"; {unspent:,.2f} USD is left over: the data end first" if plan.dataset_limited else ""
-    return Figure("usd", "spent", usd, f"{usd:,.2f} USD{bound}{left_over}")
+    label = "spent" if plan.served is None else "spent on training"
+    return Figure("usd", label, usd, f"{usd:,.2f} USD{bound}{left_over}")
 
 
 def _if(condition: object, label: str) -> str:
@@ -245,7 +178,9 @@ def _architecture_notes(plan: Plan) -> Iterator[Item]:
     yield Figure("", " ", None, f"width / depth = {ratio:.1f}, {DEPTH_SOURCE}")
     above = plan.outcome.candidate.params / plan.optimum.params - 1
     reason = "" if plan.within_tolerance else f": the nearest that the {family.kind} family has"
-    if plan.found.memory is not None:
+    if plan.request.params is not None:
+        reason = f": {plan.request.params:,} parameters were asked for"
+    elif plan.found.memory is not None:
         reason = " of a constant MFU: chosen with its own"
     text = f"{n_name(params)} {above * 100:+.2f}% from the optimum{reason}"
     yield Figure("within_1_percent_of_optimum", " ", plan.within_tolerance, text)

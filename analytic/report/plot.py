@@ -16,7 +16,6 @@ from matplotlib.text import Text
 
 from analytic.planning.assumptions import BAND_NATS
 from analytic.planning.forward import Plan
-from analytic.planning.losses import objective
 from analytic.report import plot_style as style
 from analytic.report.contour_plot import draw_contours
 from analytic.report.plot_panels import View, budget_text, draw_star, head, log_axis, name_of
@@ -35,6 +34,7 @@ OTHERS: tuple[Drawn, ...] = (
     (style.QUIET, (0, (10, 3)), 1.3),
 )
 POINTS = 160
+MOST_SERVED = 0.9  # of the budget, at the right end of the curves
 ROOM_BELOW = 0.6  # of the range of the losses, for what is written below the curves
 LABEL_GAP = 0.045  # between the names of two laws, in heights of the axes
 MOST_CHARACTERS = 150
@@ -67,6 +67,9 @@ def plan_figure(plan: Plan) -> Figure:
     title = f"{budget_text(plan)} on {gpu.name}: {model}, loss {plan.outcome.loss:.3f}"
     figure.text(0.02, 0.93, title, fontsize=15, weight="bold", color=style.DARK)
     spent = f"C = {_scientific(float(plan.compute_flops))} FLOP at an MFU of {mfu.value:.1%}, {mfu.origin}"
+    if plan.served is not None:
+        tokens = short(plan.served.serving.tokens)
+        spent += f"; serving {tokens} tokens takes {plan.served.share:.0%} of the budget"
     figure.text(0.02, 0.89, shorten(spent, MOST_CHARACTERS), fontsize=10, color=style.QUIET)
     _draw_frontier(figure.add_axes((0.06, 0.1, 0.325, 0.69)), plan)
     draw_contours(figure.add_axes((0.61, 0.1, 0.37, 0.69)), plan)
@@ -78,7 +81,7 @@ def _draw_frontier(axes: Axes, plan: Plan) -> None:
     outcome, band = plan.outcome, plan.sensitivity.band
     star = outcome.candidate.params, outcome.loss
     least, most = band or (star[0], star[0])
-    view = View(min(least, star[0]) / 3, max(most, star[0]) * 3)
+    view = _affordable(plan, View(min(least, star[0]) / 3, max(most, star[0]) * 3))
     curves = _curves(plan, view)
     labels = _frontier_axes(axes, plan, view, curves)
     for curve in curves:
@@ -96,19 +99,25 @@ def _draw_frontier(axes: Axes, plan: Plan) -> None:
     draw_star(axes, labels, plan, star)
 
 
+def _affordable(plan: Plan, view: View) -> View:
+    """Without the sizes whose serving takes nearly all of the budget: there every curve goes straight up."""
+    goal = plan.request.goal(plan.option)
+    seen = [n for n in view.spread(POINTS) if goal.served_per_flop * goal.cost.flops_per_token(n) <= MOST_SERVED]
+    return View(view.least, seen[-1])
+
+
 def _curves(plan: Plan, view: View) -> list[Curve]:
     """The law that is used first, then the others in their order."""
     used = plan.request.law
     others = [each for each in plan.sensitivity.laws if each[0].name != used.name]
-    sizes, compute, data = view.spread(POINTS), float(plan.compute_flops), plan.request.data
+    compute = float(plan.compute_flops)
     curves = []
     for (law, optimum), drawn in zip(
         [(used, plan.optimum), *others], (USED, *islice(cycle(OTHERS), len(others))), strict=True
     ):
-        cost = objective(law, plan.request.family, plan.request.data).cost
-        tokens = [min(compute / cost.flops_per_token(n), data.most) for n in sizes]
-        losses = [law.loss(n, d, data.unique) for n, d in zip(sizes, tokens, strict=True)]
-        curves.append(Curve(law, optimum, sizes, losses, *drawn))
+        goal = plan.request.goal(plan.option, law)
+        made = [at for n in view.spread(POINTS) if (at := goal.at(n, compute)) is not None]
+        curves.append(Curve(law, optimum, [at.params for at in made], [at.loss for at in made], *drawn))
     return curves
 
 
@@ -123,7 +132,12 @@ def _frontier_axes(axes: Axes, plan: Plan, view: View, curves: list[Curve]) -> L
     log_axis(axes, "x", view)
     axes.set_xlabel("N, parameters as each law counts them", color=style.DARK)
     axes.set_ylabel("loss, nats per token", color=style.DARK)
-    head(axes, "Loss of what the budget pays for", "D is what the budget pays for at each N; dots: the best N of a law")
+    besides = "" if plan.served is None else ", serving besides"
+    head(
+        axes,
+        "Loss of what the budget pays for",
+        f"D is what the budget pays for at each N{besides}; dots: the best N of a law",
+    )
     axes.grid(axis="y", color=style.FAINT, linewidth=0.6)
     return Labels(axes)
 

@@ -8,7 +8,8 @@ from analytic.memory.implementation import NotPredicted
 from analytic.planning.guards import link_warnings
 from analytic.planning.timing import Timing
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
-from analytic.report.placement import IDEAL, layout_object, placement_items, unknown_yet, verdict
+from analytic.report.many_gpus import communication_table, layout_json, memory_items
+from analytic.report.placement import placement_items, verdict
 from analytic.report.units import compact, days_text, flops_text, gpus_text, percent, si, usd_text
 
 
@@ -150,13 +151,17 @@ def _energy(t: Timing) -> str:
 
 
 def _layout(t: Timing) -> Iterator[Item]:
-    """Ideal sharding, stated in the terms that layouts will have."""
-    fits = None if isinstance(t.placement, NotPredicted) else t.placement.fits
-    yield fact("fits", fits)
-    assert t.num_gpus is not None
-    yield fact("stack", IDEAL)
-    yield fact("layout", layout_object(t.num_gpus, 1, "full", t.run.dtype))
-    yield from unknown_yet("memory_per_gpu")
+    """The keys of `fits`: the layout, the memory of its fullest rank, what that rank sends."""
+    placed = None if isinstance(t.placement, NotPredicted) else t.placement
+    fit = None if placed is None else placed.fit
+    yield fact("fits", None if placed is None else placed.fits)
+    yield fact("stack", None if placed is None else placed.implementation)
+    yield fact("layout", None if fit is None else layout_json(fit.layout, fit.setup))
+    yield from memory_items(fit, 0 if placed is None else placed.reserve_bytes + placed.beyond_bytes)
+    yield communication_table(fit)
+    yield fact("flops_per_gpu", None if fit is None else fit.executed_flops)
+    yield fact("step", None)
+    yield fact("alternatives", [])
 
 
 def mfu_object(t: Timing) -> dict[str, Json]:

@@ -37,6 +37,18 @@ def gib_text(size_bytes: int) -> str:
     return f"{size_bytes / 2**30:,.2f} GiB"
 
 
+def bytes_text(size_bytes: float) -> str:
+    """Bytes that travel, in powers of ten as links are sold.
+
+    >>> bytes_text(15_427_590), bytes_text(2.754e11), bytes_text(12)
+    ('15.4 MB', '275 GB', '12 B')
+    """
+    for exponent, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if size_bytes >= 0.9995 * 10**exponent:
+            return f"{_three_digits(size_bytes / 10**exponent)} {prefix}B"
+    return f"{_three_digits(size_bytes)} B"
+
+
 def compact(value: float | Fraction) -> str:
     """Three digits and a suffix: k, M, B and T are 1e3, 1e6, 1e9 and 1e12.
 

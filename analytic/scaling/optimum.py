@@ -59,6 +59,7 @@ class TabledCost:
 
 
 _LOG_FARTHEST = 300.0  # of N: where a law that hardly depends on N and D has its optimum, cut where floats hold it
+_MOST_COMPUTE = 1e60  # far beyond what brings any law within rounding of its E
 Cost = CostCurve | TabledCost
 SIX_N = CostCurve()
 
@@ -84,25 +85,50 @@ def optimum(
     cost: Cost = SIX_N,
     unique_tokens: float = math.inf,
     most_tokens: float = math.inf,
+    served_tokens: float = 0.0,
 ) -> Allocation:
-    """The N that minimizes L(N, C / f(N)): where dL/d ln N = (d ln f / d ln N) dL/d ln D.
+    """The N that minimizes L(N, D) of C = f(N) (D + S): where dL/d ln N = (1 + S / D) (d ln f / d ln N) dL/d ln D.
 
     Where that takes more than `most_tokens`, the smallest N that spends the compute on as many: a
     smaller one would leave compute unused, a larger one is further from the optimum.
+
+    Args:
+        served_tokens: S, the training tokens that cost as much as serving the model does.
     """
 
+    def trained(params: float) -> float:
+        return compute_flops / cost.flops_per_token(params) - served_tokens
+
     def at(params: float) -> Allocation:
-        tokens = compute_flops / cost.flops_per_token(params)
-        return Allocation(params, tokens, law.loss(params, tokens, unique_tokens))
+        return Allocation(params, trained(params), law.loss(params, trained(params), unique_tokens))
 
     def descends(params: float) -> bool:
-        by_params, by_tokens = law.slopes(params, compute_flops / cost.flops_per_token(params), unique_tokens)
-        return by_params < cost.elasticity(params) * by_tokens
+        tokens = trained(params)
+        if tokens <= 0:
+            return False
+        by_params, by_tokens = law.slopes(params, tokens, unique_tokens)
+        return by_params < cost.elasticity(params) * by_tokens * (1 + served_tokens / tokens)
 
     best = at(_switch(descends, compute_flops))
     if best.tokens <= most_tokens:
         return best
-    return at(_switch(lambda params: compute_flops / cost.flops_per_token(params) > most_tokens, compute_flops))
+    return at(_switch(lambda params: trained(params) > most_tokens, compute_flops))
+
+
+def least_compute(
+    law: ScalingLaw, loss: float, cost: Cost = SIX_N, served_tokens: float = 0.0
+) -> tuple[float, Allocation]:
+    """The least C = f(N) (D + S) that reaches a loss above the law's E, and the N and D that do.
+
+    The answer to Sardana et al. 2023, arXiv:2401.00448, eq. 3, whose 6 N D + 2 N D_inference has S = D_inference / 3.
+    """
+
+    def is_short(compute_flops: float) -> bool:
+        affordable = compute_flops / cost.flops_per_token(1.0) > served_tokens
+        return not affordable or optimum(law, compute_flops, cost, served_tokens=served_tokens).loss > loss
+
+    compute_flops = _switch(is_short, _MOST_COMPUTE)
+    return compute_flops, optimum(law, compute_flops, cost, served_tokens=served_tokens)
 
 
 def at_ratio(compute_flops: float, cost: Cost, tokens_per_param: float) -> tuple[float, float]:

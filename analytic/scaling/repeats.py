@@ -4,7 +4,7 @@ L = E + A / N'^alpha + B / D'^beta, where repeated tokens and excess parameters 
 D' = U (1 + R_D (1 - exp(-R / R_D))) for R repetitions of U unique tokens, and N' likewise with R_N beyond
 G (G U)^(beta / alpha), the parameters that U tokens deserve. Seven numbers, all of them fitted together.
 
-R_D is hardly identified: the objective is almost flat above some value, and that value is what is reported.
+R_D is hardly identified: the objective is almost flat above some value, and "at least" that value is what is reported.
 Predictions have no intervals: beyond 16 epochs no version of this law holds (12% on published runs).
 """
 
@@ -40,8 +40,9 @@ class RepeatsFit:
     """A fitted law of repeated data.
 
     Attributes:
-        r_d_at_least: the least R_D inside its 80% interval by profile likelihood; there may be no most.
-        dropped: runs left out, of more than 16 epochs or of fewer tokens per parameter than asked for.
+        r_d_at_least, r_d_at_most: the 80% interval of R_D by profile likelihood; None where nothing bounds it.
+        many_epochs: how many runs were left out for more than 16 epochs.
+        dropped: how many for fewer tokens per parameter than asked for.
     """
 
     e: float
@@ -52,9 +53,11 @@ class RepeatsFit:
     r_d: float
     r_n: float
     r_d_at_least: float
+    r_d_at_most: float | None
     sigma: float
     objective: float
     runs: tuple[Run, ...]
+    many_epochs: int
     dropped: int
     theta: tuple[float, ...]
     center: tuple[float, float]
@@ -75,7 +78,7 @@ def fit_repeats(runs: Sequence[Run], *, min_ratio: float = 1.0) -> RepeatsFit:
     """
     import numpy as np
 
-    few_epochs = (run for run in runs if run.tokens <= MANY_EPOCHS * run.unique_tokens)
+    few_epochs = [run for run in runs if run.tokens <= MANY_EPOCHS * run.unique_tokens]
     kept = tuple(sorted(run for run in few_epochs if run.tokens >= min_ratio * run.params))
     if len(kept) <= _SIZE:
         which = f"at most {MANY_EPOCHS} epochs and at least {min_ratio:g} tokens per parameter"
@@ -101,11 +104,13 @@ def fit_repeats(runs: Sequence[Run], *, min_ratio: float = 1.0) -> RepeatsFit:
         beta=beta,
         r_d=math.exp(log_r_d),
         r_n=math.exp(log_r_n),
-        r_d_at_least=_least_decay(problem, theta, objective, sigma),
+        r_d_at_least=_decay_bound(problem, theta, objective, sigma, LEAST_DECAY) or LEAST_DECAY,
+        r_d_at_most=_decay_bound(problem, theta, objective, sigma, MOST_DECAY),
         sigma=sigma,
         objective=objective,
         runs=kept,
-        dropped=len(runs) - len(kept),
+        many_epochs=len(runs) - len(few_epochs),
+        dropped=len(few_epochs) - len(kept),
         theta=tuple(theta.tolist()),
         center=center,
     )
@@ -175,27 +180,27 @@ def _log_worth(amount: Array, unique: Array, decay: Array) -> Array:
     return result
 
 
-def _least_decay(problem: Problem, theta: Array, objective: float, sigma: float) -> float:
-    """The least R_D whose best fit is not significantly worse at 80%, between grid points on a straight line."""
+def _decay_bound(problem: Problem, theta: Array, objective: float, sigma: float, end: float) -> float | None:
+    """The R_D between the best and `end` from which on the best fit is significantly worse at 80%; None if nowhere.
+
+    Between grid points on a straight line in ln R_D.
+    """
     import numpy as np
 
-    grid = np.linspace(math.log(LEAST_DECAY), theta[LOG_R_D], _PROFILE)
-    starts = np.tile(theta, (_PROFILE, 1))
-    starts[:, LOG_R_D] = grid
+    grid = np.linspace(theta[LOG_R_D], math.log(end), _PROFILE)
     mean, precision = np.zeros(_SIZE), np.zeros(_SIZE)
     precision[LOG_R_D] = 1e6 * (1 + objective)  # holds ln R_D at each value in turn
-    excess = []
-    for value, start in zip(grid, starts, strict=True):
-        mean[LOG_R_D] = value
+    allowed = _CHI_SQUARED_80 * sigma**2 / 2
+    before = 0.0
+    for i in range(1, _PROFILE):
+        mean[LOG_R_D] = grid[i]
+        start = theta.copy()
+        start[LOG_R_D] = grid[i]
         held = replace(problem, mean=mean.copy(), precision=precision)
         found, _ = descend(held, start[None], iterations=40, tolerance=1e-8)
-        excess.append(float(problem.objective(found, problem.residuals(found)[0], problem.weights)[0]) - objective)
-    allowed = _CHI_SQUARED_80 * sigma**2 / 2
-    above = [i for i, value in enumerate(excess) if value > allowed]
-    if not above:
-        return LEAST_DECAY
-    i = above[-1]
-    if i == _PROFILE - 1:
-        return math.exp(grid[i])
-    share = (excess[i] - allowed) / (excess[i] - excess[i + 1])
-    return math.exp(grid[i] + share * (grid[i + 1] - grid[i]))
+        excess = float(problem.objective(found, problem.residuals(found)[0], problem.weights)[0]) - objective
+        if excess > allowed:
+            share = (allowed - before) / (excess - before)
+            return math.exp(grid[i - 1] + share * (grid[i] - grid[i - 1]))
+        before = excess
+    return None

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analytic.errors import FileError, PlannerError
+from analytic.errors import FileError, PlannerError, UsageError
 from analytic.io.files import read_text
+from analytic.io.located import located
 from analytic.limits import MAX_PARAMETERS, MOST_TOKENS
 
 MOST_RUNS = 10_000
 MOST_LOSS = 100.0  # a guess among a million tokens costs 13.8 nats: more is a perplexity
+DEFAULT_SCHEDULE = "schedule"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 # The parameters and the training FLOPs per token of a configuration that a cell names.
@@ -31,6 +33,7 @@ class Run:
         loss: nats per token.
         unique_tokens: distinct tokens; infinite where each was seen once.
         flops_per_token: of training; 6 N where it was not counted.
+        schedule: of the learning rate, as its source names it.
     """
 
     params: float
@@ -38,6 +41,7 @@ class Run:
     loss: float
     unique_tokens: float = math.inf
     flops_per_token: float | None = None
+    schedule: str = ""
 
     @property
     def flops(self) -> float:
@@ -51,6 +55,7 @@ class Columns:
 
     Attributes:
         config: of cells that name a configuration, which then gives N and FLOPs per token in place of `params`.
+        schedule: of learning-rate schedules; where None, the column "schedule" if there is one.
     """
 
     params: str = "N"
@@ -58,6 +63,45 @@ class Columns:
     loss: str = "loss"
     unique_tokens: str | None = None
     config: str | None = None
+    schedule: str | None = None
+
+
+def columns_named(
+    text: str, *, config: str | None = None, unique_tokens: str | None = None, schedule: str | None = None
+) -> Columns:
+    """Columns from text such as `N=size,D=seen,loss=val`; what is not named has its usual name.
+
+    Raises:
+        UsageError: another text, or N named although configurations give it.
+    """
+    with located(f"columns {text!r}"):
+        named = named_values(text, ("N", "D", "loss"))
+        if "N" in named and config is not None:
+            raise UsageError("expected no N, which the column of configurations gives")
+    return Columns(
+        params=named.get("N", "N"),
+        tokens=named.get("D", "D"),
+        loss=named.get("loss", "loss"),
+        unique_tokens=unique_tokens,
+        config=config,
+        schedule=schedule,
+    )
+
+
+def named_values(text: str, names: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` between commas; each name once.
+
+    >>> named_values("N=8B, D=2T", ("N", "D"))
+    {'N': '8B', 'D': '2T'}
+    """
+    pairs: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value or name not in names or name in pairs:
+            expected = ",".join(f"{one}=.." for one in names)
+            raise UsageError(f"{part!r}: expected {expected}, each once")
+        pairs[name] = value
+    return pairs
 
 
 def read_runs(path: Path, columns: Columns | None = None, count_config: CountConfig | None = None) -> tuple[Run, ...]:
@@ -103,7 +147,7 @@ def _records(text: str, columns: Columns) -> Iterator[tuple[int, Mapping[str, st
 
 def _check_header(header: list[str], columns: Columns) -> None:
     """Raise unless every column that is read is there, once."""
-    asked = [columns.config or columns.params, columns.tokens, columns.loss, columns.unique_tokens]
+    asked = [columns.config or columns.params, columns.tokens, columns.loss, columns.unique_tokens, columns.schedule]
     for column in asked:
         if column is not None and header.count(column) != 1:
             fault = "appears twice" if column in header else f"is not in the header ({_short(', '.join(header))})"
@@ -130,6 +174,7 @@ def _run(cells: Mapping[str, str], columns: Columns, count_config: CountConfig |
         loss=_number(cells, columns.loss, MOST_LOSS),
         unique_tokens=unique,
         flops_per_token=flops_per_token,
+        schedule=cells.get(columns.schedule or DEFAULT_SCHEDULE, "").strip(),
     )
 
 

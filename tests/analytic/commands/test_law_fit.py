@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from analytic.io.files import configs_dir
 from analytic.scaling.law_file import load_law
 from empirical.commands.main import main
-from tests.commands import facts, printed
+from tests.commands import facts, printed, refusal
 from tests.law_runs import RATIOS, SIZES, additive, simulated, written
 
 RUNS = configs_dir() / "laws" / "runs"
@@ -22,11 +23,6 @@ OLMO = str(RUNS / "olmo-c4.csv")
 @pytest.fixture
 def runs(tmp_path: Path) -> str:
     return written(tmp_path, simulated(0.002))
-
-
-def warned(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
-    found: list[str] = facts(capsys, "law", "fit", *argv)["warnings"]
-    return found
 
 
 def test_a_law_without_noise_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,31 +211,6 @@ def test_strict_passes_a_law_that_predicts_its_own_runs(runs: str, capsys: pytes
     assert "warning: the law fails" not in printed(capsys, "law", "fit", runs, "--hold-out", "1.5", "--strict")
 
 
-def test_few_runs_are_a_warning_and_no_backtest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path, "\n".join(simulated().splitlines()[:6]) + "\n")
-    found = facts(capsys, "law", "fit", path)
-    assert found["hold_out"] is None
-    assert any(warning.startswith("5 runs: intervals were checked") for warning in found["warnings"])
-    assert any(warning.startswith("no backtest") for warning in found["warnings"])
-    assert main(["law", "fit", path, "--strict"]) == 1
-
-
-def test_beyond_a_decade_and_a_half_twenty_tokens_a_parameter(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """C = 6 N 20 N: 4.8e22 FLOP are N = 2e10 and D = 4e11."""
-    (warning,) = [w for w in warned(capsys, runs, "--flops", "4.8e22") if "D = 20 N" in w]
-    assert "2.0 decades beyond" in warning
-    assert warning.endswith("here N 20B, D 400B")
-    assert not [w for w in warned(capsys, runs, "--flops", "1.4e22") if "D = 20 N" in w]
-    far = warned(capsys, runs, "--predict", "N=1B,D=80T")
-    assert any("1 of the runs predicted are beyond 1 decade, at most 3.0" in w for w in far)
-
-
-def test_a_k_that_the_runs_leave_open_is_said(tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str]) -> None:
-    noisy = written(tmp_path, simulated(0.03), "noisy.csv")
-    assert any(w.startswith("k is not identified") for w in warned(capsys, noisy))
-    assert not any(w.startswith("k is not identified") for w in warned(capsys, OLMO))
-
-
 @pytest.mark.parametrize("form", ["coupled", "additive", "zero_e"])
 def test_a_written_law_says_the_same_and_plans(
     form: str, tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str]
@@ -264,19 +235,32 @@ def test_a_written_law_says_the_same_and_plans(
     assert planned["optimum"]["loss"] <= planned["loss"] * (1 + 1e-12)
 
 
-def test_repeated_data_has_its_own_law(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ("law", "fit", str(RUNS / "muennighoff.csv"), "--form", "repeats", "--unique-column", "unique_tokens")
-    found = facts(capsys, *argv, "--predict", "N=8B,D=100B,U=25B", "--predict", "N=8B,D=100B,U=100B")
-    repeated, fresh = found["predictions"]
-    assert repeated["loss"] > fresh["loss"]
-    assert "low_95" not in repeated
-    c = found["coefficients"]
-    assert fresh["unique_tokens"] == 1e11
-    assert fresh["loss"] >= c["E"] + c["A"] / 8e9 ** c["alpha"] + c["B"] / 1e11 ** c["beta"] - 1e-9
-    assert found["r_d_at_least"] <= c["R_D"]
-    assert any("beyond 16 epochs" in w for w in facts(capsys, *argv, "--predict", "N=8B,D=1T,U=25B")["warnings"])
-
-
 def test_json_is_finite(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = facts(capsys, "law", "fit", runs)
     json.dumps(found, allow_nan=False)
+
+
+def test_a_law_draws_itself(tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("law.PNG", "law.svg"):
+        printed(capsys, "law", "fit", runs, "--plot", str(tmp_path / name))
+    assert (tmp_path / "law.PNG").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "law.svg").read_text()
+    assert "not fitted, as diamonds" in drawn  # at the default hold-out
+
+
+def test_a_picture_of_a_law_needs_matplotlib_alone(
+    tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "analytic.report.law_plot", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    files = ("--plot", str(tmp_path / "law.png"), "--write-law", str(tmp_path / "my.toml"))
+    assert "--plot needs matplotlib" in refusal(capsys, "law", "fit", runs, *files)
+    assert [found.name for found in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_a_bound_that_says_nothing_is_not_spelled_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Six runs of one ratio and no prior leave the law open."""
+    path = written(tmp_path, simulated(0.002))
+    out = printed(capsys, "law", "fit", path, "--form", "additive", "--min-ratio", "60")
+    assert "to over 100 (80%)" in out
+    assert max(map(len, out.splitlines()[3].split())) < 20

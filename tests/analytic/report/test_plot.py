@@ -17,17 +17,27 @@ from analytic.planning.budget import DataLimit, Dollars
 from analytic.planning.forward import Plan, make_plan
 from analytic.planning.market import compare
 from analytic.planning.request import Request
+from analytic.planning.serving import Serving
 from analytic.report import plot_style as style
 from analytic.report.plot import picture_of, plan_figure
 from analytic.scaling.law_file import load_laws
 from tests.analytic.report.drawn import texts, xs, ys
 
 
-def made(law: str = "besiroglu", budget_usd: float = 5e6, data: DataLimit | None = None) -> Plan:
+def made(
+    law: str = "besiroglu", budget_usd: float = 5e6, data: DataLimit | None = None, serving: Serving | None = None
+) -> Plan:
     hardware, laws = load_hardware(), load_laws()
     market = compare(hardware, mfu=Assumed(value=0.4, by="test"), mfu_by_gpu={}, price_by_gpu={"a100-80": 4.0})
     family = Family(kind="dense", vocab_size=32_000, seq_len=4096)
-    request = Request(budget=Dollars(budget_usd), market=market, law=laws[law], family=family, data=data or DataLimit())
+    request = Request(
+        budget=Dollars(budget_usd),
+        market=market,
+        law=laws[law],
+        family=family,
+        data=data or DataLimit(),
+        serving=serving,
+    )
     return make_plan(request, laws.values())
 
 
@@ -56,6 +66,22 @@ def test_every_law_is_named_where_its_curve_ends() -> None:
     for law in load_laws():
         assert f"{law}, used" in names or law in names, law
     assert frontier.get_legend() is None
+
+
+def test_curves_of_a_model_that_serves_end_where_little_is_left_for_training() -> None:
+    """At a quarter of the MFU, 1e13 tokens cost what 4 / 3 as many training tokens do."""
+    serving = Serving(tokens=10**13, mfu=Assumed(value=0.1, by="given"))
+    plan = made(serving=serving)
+    frontier, _ = panels(plan)
+    used = max((line for line in frontier.lines if len(xs(line)) > 100), key=lambda line: line.get_linewidth())
+    compute, per_token = float(plan.compute_flops), line_of(plan.request.family).flops_per_token
+    n, loss = xs(used)[0], ys(used)[0]
+    served = 1e13 * 4 / 3
+    assert loss == pytest.approx(plan.request.law.loss(n, compute / per_token(n) - served), rel=1e-9)
+    share = served * per_token(xs(used)[-1]) / compute
+    assert 0.8 < share <= 0.9
+    assert frontier.get_xlim()[1] == pytest.approx(xs(used)[-1])
+    assert "serving besides" in " ".join(texts(frontier))
 
 
 def test_no_two_laws_share_colour_and_dashes() -> None:

@@ -101,8 +101,8 @@ def test_the_error_at_the_largest_budget_is_of_those_runs_alone() -> None:
     assert found.median_abs_error < 1e-9
 
 
-def test_a_hold_out_fails_when_a_third_is_outside_or_too_few_are_there() -> None:
-    good = HoldOut(1.0, 20, 12, 0.01, 0.01, 0.8, 8 / 12, 0.03, 1.0)
+def test_a_hold_out_fails_when_a_third_is_outside_or_too_few_are_there(law: FittedLaw) -> None:
+    good = HoldOut(1.0, 20, 12, 0.01, 0.01, 0.8, 8 / 12, 0.03, law)
     assert not good.failed
     assert replace(good, coverage_95=7 / 12).failed
     assert replace(good, runs=3).failed
@@ -270,6 +270,8 @@ def test_repeated_data_without_noise_gives_its_law_back() -> None:
     fit = fit_repeats(runs)
     assert (fit.e, fit.alpha, fit.beta, fit.r_d) == pytest.approx((truth.e, truth.alpha, truth.beta, r_d), rel=1e-6)
     assert fit.losses(runs) == pytest.approx([run.loss for run in runs], rel=1e-8)
+    assert fit.r_d_at_most is not None
+    assert 0.999 * r_d < fit.r_d_at_least <= fit.r_d <= fit.r_d_at_most < 1.001 * r_d
 
 
 def deserved(c: Coefficients, unique: float) -> float:
@@ -294,3 +296,5 @@ def test_published_repeats_below_3b_predict_those_above() -> None:
     errors = [abs(p / run.loss - 1) for p, run in zip(fit.losses(larger), larger, strict=True)]
     assert statistics.fmean(errors) < 0.017
     assert 40 < fit.r_d_at_least < 200
+    assert fit.r_d_at_most is None
+    assert fit.many_epochs == sum(run.tokens > 16 * run.unique_tokens for run in runs if run.params < 3e9)

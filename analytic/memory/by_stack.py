@@ -1,0 +1,86 @@
+"""Questions about a rank, each answered by the stack that is asked about."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import assert_never, cast
+
+from analytic.huggingface.config import ModelConfig
+from analytic.memory.implementation import NotPredicted, implementation_of
+from analytic.memory.megatron import megatron_peak
+from analytic.memory.rank import rank_memory
+from analytic.memory.rank_peak import RankPeak
+from analytic.memory.torchtitan import torchtitan_peak
+from analytic.model.spec import ModelSpec
+from analytic.model.training import TrainingSetup
+from analytic.parallelism import transformers_fsdp2
+from analytic.parallelism.communication import Collective
+from analytic.parallelism.layout import Layout
+from analytic.parallelism.megatron import check_megatron
+from analytic.parallelism.parameters import DistributedModel, Family
+from analytic.parallelism.rank_flops import rank_flops
+from analytic.parallelism.shapes import StackModel
+from analytic.parallelism.stacks import Stack
+from analytic.parallelism.torchtitan import check_torchtitan
+
+
+def check_layout(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack) -> None:
+    """Raise a UsageError that names the axis, unless model and stack take a layout."""
+    match stack:
+        case "transformers-fsdp2":
+            transformers_fsdp2.check(_distributed(config), setup, layout)
+        case "torchtitan":
+            check_torchtitan(config.spec, setup, layout)
+        case "megatron-te":
+            check_megatron(config.spec, setup, layout)
+        case _:
+            assert_never(stack)
+
+
+def rank_peak(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack) -> RankPeak | NotPredicted:
+    """The peak of the rank that has the highest, in a step after the first."""
+    match stack:
+        case "transformers-fsdp2":
+            implementation = implementation_of(config, setup.seq_len)
+            if isinstance(implementation, NotPredicted):
+                return implementation
+            found = rank_memory(config.spec, implementation, setup, layout)
+            return found if isinstance(found, NotPredicted) else found.peak
+        case "torchtitan":
+            return torchtitan_peak(_shapes(config.spec), setup, layout)
+        case "megatron-te":
+            return megatron_peak(_shapes(config.spec), setup, layout)
+        case _:
+            assert_never(stack)
+
+
+def collectives(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack) -> tuple[Collective, ...]:
+    """What rank 0 sends and receives in a step."""
+    match stack:
+        case "transformers-fsdp2":
+            return transformers_fsdp2.collectives(_distributed(config), setup, layout, 0)
+        case _:
+            return ()
+
+
+def executed_flops(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack) -> int:
+    """What rank 0 executes in a step, recomputation included."""
+    match stack:
+        case "transformers-fsdp2":
+            return rank_flops(_distributed(config), setup, layout, 0).total
+        case _:
+            return 0
+
+
+def _distributed(config: ModelConfig) -> DistributedModel:
+    return _of_spec(config.spec, config.read_as)
+
+
+@lru_cache(maxsize=64)
+def _shapes(spec: ModelSpec) -> StackModel:
+    return StackModel.of(spec)
+
+
+@lru_cache(maxsize=64)
+def _of_spec(spec: ModelSpec, family: str) -> DistributedModel:
+    return DistributedModel(spec, cast(Family, family))  # which refuses one that it does not know

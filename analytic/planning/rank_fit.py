@@ -1,0 +1,214 @@
+"""Does a training step fit many GPUs: every layout that a stack runs, by the memory of its fullest rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from analytic.errors import UsageError
+from analytic.huggingface.config import ModelConfig
+from analytic.memory.by_stack import check_layout, collectives, executed_flops, rank_peak
+from analytic.memory.implementation import NotPredicted
+from analytic.memory.rank_peak import RankPeak
+from analytic.model.checkpointing import Checkpointing
+from analytic.model.training import TrainingSetup
+from analytic.parallelism.communication import Collective
+from analytic.parallelism.layout import Layout
+from analytic.parallelism.stacks import Stack
+from analytic.planning.layouts import Space, layouts
+
+MOST_MICRO_BATCH = 1024
+MOST_GROWTH = 10  # doublings of the GPUs, in search of a number that suffices
+
+
+def rank_setup(setup: TrainingSetup) -> TrainingSetup:
+    """A planned setup as a rank has it: what is stored, layout and stack say, in bytes requested from the allocator."""
+    return replace(setup, has_master_weights=False, is_accumulating=False, rounding_bytes=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankFit:
+    """One layout on one stack.
+
+    Attributes:
+        setup: micro-batch and what is recomputed among it. peak: of the rank that has the highest.
+        available_bytes: of the GPU, without the allowance.
+    """
+
+    config: ModelConfig
+    stack: Stack
+    layout: Layout
+    setup: TrainingSetup
+    peak: RankPeak
+    available_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        return self.peak.peak_bytes <= self.available_bytes
+
+    @property
+    def global_batch(self) -> int:
+        """Sequences of one step."""
+        return self.setup.micro_batch * self.layout.micro_batches * self.layout.data_ranks
+
+    @cached_property
+    def collectives(self) -> tuple[Collective, ...]:
+        """Of one step of that rank."""
+        return collectives(self.config, self.setup, self.layout, self.stack)
+
+    @property
+    def executed_flops(self) -> int:
+        """Of one step of that rank, recomputation included."""
+        return executed_flops(self.config, self.setup, self.layout, self.stack)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Sent and received by all ranks, for each token of a step."""
+        sent = sum(one.size_bytes for one in self.collectives) * self.layout.num_gpus
+        return sent / (self.global_batch * self.setup.seq_len)
+
+    def takes(self, micro_batch: int) -> bool:
+        """Whether another micro-batch fits, at as many of them."""
+        found = rank_peak(self.config, replace(self.setup, micro_batch=micro_batch), self.layout, self.stack)
+        return isinstance(found, RankPeak) and found.peak_bytes <= self.available_bytes
+
+    @cached_property
+    def most_micro_batch(self) -> int:
+        """The largest micro-batch that fits, at as many micro-batches; 0 where none does."""
+
+        low, high = 0, 1
+        while high <= MOST_MICRO_BATCH and self.takes(high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.takes(middle) else (low, middle)
+        return low
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be fitted.
+
+    Attributes:
+        recompute: what was asked for; None tries none, then full.
+        memory_bytes: of a GPU. allowance_bytes: of them, what torch's tensors cannot have.
+    """
+
+    config: ModelConfig
+    setup: TrainingSetup
+    recompute: Checkpointing | None
+    memory_bytes: int
+    allowance_bytes: int
+
+    @property
+    def available_bytes(self) -> int:
+        return self.memory_bytes - self.allowance_bytes
+
+    def fit(self, layout: Layout, stack: Stack) -> RankFit | NotPredicted:
+        """A layout with the least recomputation that fits, or with all of it.
+
+        Raises:
+            UsageError: a layout that model or stack refuse.
+        """
+        check_layout(self.config, self.setup, layout, stack)
+        found: RankFit | NotPredicted = NotPredicted("")
+        choices: tuple[Checkpointing, ...] = ("none", "full") if self.recompute is None else (self.recompute,)
+        for checkpointing in choices:
+            setup = replace(self.setup, checkpointing=checkpointing)
+            peak = rank_peak(self.config, setup, layout, stack)
+            if isinstance(peak, NotPredicted):
+                return peak
+            found = RankFit(
+                config=self.config,
+                stack=stack,
+                layout=layout,
+                setup=setup,
+                peak=peak,
+                available_bytes=self.available_bytes,
+            )
+            if found.fits:
+                break
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enumerated:
+    """What came of the layouts of one or more stacks.
+
+    Attributes:
+        fitting: those that fit, the best first: without recomputation before with it, then by bytes sent a token.
+        closest: the one that comes nearest where none fits; None where none is predicted.
+        tried: layouts that model and stack take. refused, not_predicted: the reasons for the others, each once.
+    """
+
+    fitting: Sequence[RankFit]
+    closest: RankFit | None
+    tried: int
+    refused: Sequence[str]
+    not_predicted: Sequence[str]
+
+
+def enumerate_fits(question: Question, space: Space, stacks: Sequence[Stack]) -> Enumerated:
+    """Every layout of the stacks, by whether it fits."""
+    found: list[RankFit] = []
+    refused: dict[str, None] = {}
+    unknown: dict[str, None] = {}
+    for stack in stacks:
+        for layout in layouts(question.config.spec, question.setup, stack, space):
+            try:
+                fit = question.fit(layout, stack)
+            except UsageError as error:
+                refused[f"{stack}: {error}"] = None
+                continue
+            if isinstance(fit, NotPredicted):
+                unknown[f"{stack}: {fit.reason}"] = None
+            else:
+                found.append(fit)
+    fitting = sorted((fit for fit in found if fit.fits), key=lambda fit: _order(fit, stacks))
+    return Enumerated(
+        fitting=fitting,
+        closest=min(found, key=lambda fit: fit.peak.peak_bytes, default=None),
+        tried=len(found),
+        refused=tuple(refused),
+        not_predicted=tuple(unknown),
+    )
+
+
+def _order(fit: RankFit, stacks: Sequence[Stack]) -> tuple[int, int, float]:
+    """The stack named first comes first."""
+    return stacks.index(fit.stack), fit.setup.checkpointing != "none", fit.bytes_per_token
+
+
+def fewest_gpus(question: Question, space: Space, stacks: Sequence[Stack]) -> RankFit | None:
+    """What fits on the fewest GPUs of those tried: whole nodes, in doublings and between the last two."""
+
+    def first_of(num_gpus: int) -> RankFit | None:
+        fitting = enumerate_fits(question, replace(space, num_gpus=num_gpus), stacks).fitting
+        return fitting[0] if fitting else None
+
+    low, found = space.num_gpus, None
+    for num_gpus in _doublings(space):
+        if (found := first_of(num_gpus)) is not None:
+            break
+        low = num_gpus
+    if found is None:
+        return None
+    step = space.node_gpus
+    high = found.layout.num_gpus
+    while high - low > step:
+        middle = (low + high) // 2 // step * step
+        if middle <= low or middle >= high:
+            break
+        fit = first_of(middle)
+        if fit is None:
+            low = middle
+        else:
+            found, high = fit, middle
+    return found
+
+
+def _doublings(space: Space) -> Iterator[int]:
+    nodes = -(-space.num_gpus // space.node_gpus)
+    for power in range(1, MOST_GROWTH + 1):
+        yield nodes * 2**power * space.node_gpus
