@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig, parse
 from analytic.io.keys import Keys
+from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup, fused_kernel
 from analytic.parallelism.layout import LAYOUT_FIELDS, Layout
 from analytic.parallelism.parameters import DistributedModel, Family
@@ -58,8 +59,9 @@ def jobs_of(config: ModelConfig, seq_len: int, grid: Grid) -> Iterator[RankJob]:
         yield from _full_grid(few, setup)
     yield RankJob(few, setup, Layout(dp_shard=8), 0)
     yield RankJob(few, replace(setup, checkpointing="none"), Layout(dp_shard=512, mixed_precision=False), 511)
-    for axes in ({"tp": ranks, "dp_shard": 2} for ranks in _SPLITS), ({"ep": ranks, "dp_shard": 8} for ranks in _SPLITS):
-        layouts = (Layout(**each) for each in axes)
+    tensor_parallel = [Layout(dp_shard=2, tp=ranks) for ranks in _SPLITS]
+    expert_parallel = [Layout(dp_shard=8, ep=ranks) for ranks in _SPLITS]
+    for layouts in (tensor_parallel, expert_parallel):
         if (layout := next((each for each in layouts if _takes(few, setup, each)), None)) is not None:
             yield RankJob(few, setup, layout, layout.num_gpus - 1)
 
@@ -89,9 +91,9 @@ def parse_layout(text: str) -> Layout:
     for part in text.split(","):
         name, is_given, value = part.partition("=")
         if name not in LAYOUT_FIELDS or not is_given:
-            raise UsageError(f"--layout {part!r}: expected KEY=VALUE with a key of {', '.join(LAYOUT_FIELDS)}")
+            raise UsageError(f"{part!r}: expected KEY=VALUE with a key of {', '.join(LAYOUT_FIELDS)}")
         if name in keys:
-            raise UsageError(f"--layout {name}: given twice, expected once")
+            raise UsageError(f"{name}: given twice, expected once")
         keys[name] = _value(name, value, str(types[name]))
     return Layout(**keys)
 
@@ -116,27 +118,28 @@ def _setup(config: ModelConfig, seq_len: int) -> TrainingSetup:
 
 def _full_grid(config: ModelConfig, setup: TrainingSetup) -> Iterator[RankJob]:
     """FSDP and HSDP in both precisions, with and without checkpointing, on the first, a middle and the last rank."""
-    for shards, replicas, mixed, checkpointing in product(_DATA_RANKS, (1, 2), (True, False), ("none", "full")):
+    for shards, replicas, mixed, policy in product(_DATA_RANKS, (1, 2), (True, False), get_args(Checkpointing)):
         layout = Layout(dp_shard=shards, dp_replicate=replicas, mixed_precision=mixed)
         for rank in sorted({0, layout.num_gpus // 2, layout.num_gpus - 1}):
-            yield RankJob(config, replace(setup, checkpointing=checkpointing), layout, rank)
+            yield RankJob(config, replace(setup, checkpointing=policy), layout, rank)
 
 
 def _takes(config: ModelConfig, setup: TrainingSetup, layout: Layout) -> bool:
+    """Whether the layout runs, with as many routed tokens for every rank."""
     try:
         check(DistributedModel(config.spec, config.read_as), setup, layout)
     except UsageError:
         return False
-    return True
+    return setup.tokens % (layout.tp * layout.ep) == 0
 
 
 def _value(name: str, text: str, kind: str) -> int | bool | str:
     if kind == "bool":
         if text not in ("true", "false"):
-            raise UsageError(f"--layout {name}={text}: expected true or false")
+            raise UsageError(f"{name}={text}: expected true or false")
         return text == "true"
     if kind != "int":
         return text
     if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"--layout {name}={text}: expected an integer")
+        raise UsageError(f"{name}={text}: expected an integer")
     return int(text)

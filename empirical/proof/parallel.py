@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from analytic.errors import UsageError
 from analytic.parallelism.parameters import DistributedModel
 from analytic.parallelism.rank_flops import rank_flops
 from analytic.parallelism.sharding import rank_state
@@ -12,18 +14,24 @@ from empirical.models.distributed import RankCase
 from empirical.proof.check import Check
 from empirical.proof.layouts import RankJob
 from empirical.proof.rank import rank_differences
+from empirical.proof.rank_memory import WITNESS, observed_memory_checks
 from empirical.witnesses.rank import RankObservation, observe
-
-WITNESS = "simulated rank on meta"
-# a figure, and how the terms begin that make it
-_STORED, _MOMENTS, _GRADIENTS = "parameters", "moments", "gradients"
 
 
 def rank_checks(job: RankJob) -> list[Check]:
-    """Every figure of one rank. To be run in a process of its own, as torch caches a world's groups."""
+    """Every figure of one rank. To be run in a process of its own, as torch caches a world's groups.
+
+    Raises:
+        UsageError: a layout that does not run. Whatever else fails is the answer of this rank.
+    """
     case = RankCase(job.config, job.setup, job.layout, job.rank)
-    seen = observe(case)
-    return list(_closed_forms(case, seen))
+    try:
+        seen = observe(case)
+    except UsageError:
+        raise
+    except Exception as error:
+        return [_check(case, "a step", 0, None, error=f"{type(error).__name__}: {error}")]
+    return [*_closed_forms(case, seen), *observed_memory_checks(case, seen)]
 
 
 def _closed_forms(case: RankCase, seen: RankObservation) -> Iterator[Check]:
@@ -31,21 +39,19 @@ def _closed_forms(case: RankCase, seen: RankObservation) -> Iterator[Check]:
     state = rank_state(model, case.setup, case.layout, case.rank)
     flops = rank_flops(model, case.setup, case.layout, case.rank)
     sent = sum(one.size_bytes for one in collectives(model, case.setup, case.layout, case.rank))
-    scalars = sum(size for name, size in state.optimizer.items() if name.endswith(".step"))
-    figures = {
+    figures = {  # with the names of the differences that belong to each
         "stored bytes": (("parameters",), state.parameters.total, sum(seen.stored.values())),
         "gradient bytes": (("gradients",), state.gradients.total, seen.gradient_bytes),
-        "bytes of moments": (("moments",), state.optimizer.total - scalars, sum(seen.moments.values())),
+        "bytes of moments": (("moments",), state.optimizer.total, sum(seen.moments.values())),
         "bytes of collectives": (("count", "bytes"), sent, sum(one.size_bytes for one in seen.collectives)),
         "FLOPs": (("FLOPs",), flops.total, seen.flops_total),
     }
     differences = rank_differences(case, seen)
     for quantity, (terms, formula, observed) in figures.items():
-        yield Check(
-            model=case.config.name,
-            quantity=f"{quantity}, {case.layout.describe()}, rank {case.rank}",
-            witness=WITNESS,
-            analytic=formula,
-            measured=observed,
-            terms={name: pair for name, pair in differences.items() if name.startswith(terms)},
-        )
+        odd = {name: pair for name, pair in differences.items() if name.startswith(terms)}
+        yield _check(case, quantity, formula, observed, terms=odd)
+
+
+def _check(case: RankCase, quantity: str, formula: int, observed: int | None, **more: Any) -> Check:
+    where = f"{quantity}, {case.layout.describe()}, rank {case.rank}"
+    return Check(model=case.config.name, quantity=where, witness=WITNESS, analytic=formula, measured=observed, **more)

@@ -1,4 +1,7 @@
-"""Processes of their own for simulated or real ranks, forked after the imports, which take seconds. Imports no torch."""
+"""Processes of their own for simulated or real ranks, forked after the imports, which take seconds.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,8 @@ def from_clean_process(function: Callable[[Case], Result], case: Case, imported:
 
 def _start(context: BaseContext, function: Callable[[Case], Result], case: Case) -> Started:
     receiver, sender = context.Pipe(duplex=False)
-    process: BaseProcess = context.Process(target=_run, args=(function, case, sender), daemon=True)  # type: ignore[attr-defined]  # every context has it
+    make: Any = context.Process  # type: ignore[attr-defined]  # every context has it
+    process: BaseProcess = make(target=_run, args=(function, case, sender), daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns wherever there are threads
         process.start()
