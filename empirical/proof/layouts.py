@@ -72,8 +72,9 @@ def jobs_of_layout(config: ModelConfig, seq_len: int, layout: Layout) -> Iterato
     Raises:
         UsageError: a layout that the model or `transformers` does not take.
     """
-    few, setup = with_few_layers(config), _setup(config, seq_len)
-    check(DistributedModel(few.spec, few.read_as), setup, layout)
+    setup = _setup(config, seq_len)
+    check(DistributedModel(config.spec, config.read_as), setup, layout)
+    few = with_few_layers(config)
     for rank in sorted({0, layout.num_gpus - 1}):
         yield RankJob(few, setup, layout, rank)
 
