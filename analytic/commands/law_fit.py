@@ -23,7 +23,7 @@ from analytic.scaling.fit import FitOptions, Prior
 from analytic.scaling.fitted_plan import plan_with_intervals
 from analytic.scaling.forms import FormName
 from analytic.scaling.intervals import fit_with_intervals
-from analytic.scaling.law_file import law_toml, load_laws
+from analytic.scaling.law_file import law_toml, load_all_laws
 from analytic.scaling.laws import ParamsConvention, ScalingLaw
 from analytic.scaling.posterior import Uncertainty
 from analytic.scaling.prior import ONE_EPOCH, load_prior
@@ -168,7 +168,7 @@ def _law_name(path: Path) -> str:
     """What a law is called after the file that it is written to."""
     refuse(path.suffix.casefold() != ".toml", f"--write-law {str(path)!r}: expected a path that ends in .toml")
     name = re.sub(r"[^A-Za-z0-9_-]", "-", path.stem)
-    refuse(name in load_laws(), f"--write-law {path.name}: {name} is a shipped law, expected another name")
+    refuse(name in load_all_laws(), f"--write-law {path.name}: {name} is a shipped law, expected another name")
     return name
 
 
