@@ -174,11 +174,14 @@ class Tape:
 
     # Backward
 
-    def start_backward(self, out: Tensor) -> Storage:
-        """A gradient of `out` arrives. Whoever keeps what is returned keeps it alive."""
+    def start_backward(self, out: Tensor, received: Storage | None = None) -> Storage:
+        """A gradient of `out` arrives. Whoever keeps what is returned keeps it alive.
+
+        `received`: it exists already, and its owner keeps it, so that nothing is added to it in place.
+        """
         size_bytes = out.size_bytes
-        gradient = self.allocate("gradient of the output", size_bytes)
-        self._deliver(Flow(out, size_bytes), Gradient(gradient, size_bytes, False))
+        gradient = received or self.allocate("gradient of the output", size_bytes)
+        self._deliver(Flow(out, size_bytes), Gradient(gradient, size_bytes, received is not None))
         return gradient
 
     def backward(self, out: Tensor) -> None:

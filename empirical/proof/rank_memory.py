@@ -1,4 +1,4 @@
-"""The schedule of a rank against the rank of a simulated world: at every rise and fall of live bytes, and at the peak."""
+"""The schedule of a rank against a rank of a simulated world: at every rise and fall of live bytes, and the peak."""
 
 from __future__ import annotations
 
