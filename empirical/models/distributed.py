@@ -170,8 +170,7 @@ def _distributed(case: RankCase, device_type: str) -> tuple[Any, dict[str, str]]
     if layout.data_ranks > 1:
         if not layout.reshard_after_forward:
             model.set_reshard_after_forward(False)
-        state = _get_module_fsdp_state(model)
-        assert state is not None
+        state: Any = _get_module_fsdp_state(model)
         state._lazy_init()  # not in the first step, where it would make copies
     axes = {str(mesh[name].get_group().group_name): axis for mesh in (expert, dense) for name, axis in _axes_of(mesh)}
     return model, axes
