@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.experimental._context_parallel import _attention as ring_attention
@@ -60,8 +61,9 @@ class RingObservation:
 
 
 def observe_ring(case: RingCase) -> RingObservation:
-    """One forward and backward pass of a rank. To be run in a process of its own."""
-    start_world(case.ranks, case.rank)
+    """One forward and backward pass of a rank. To be run in a process of its own, or of other cases of that rank."""
+    if not dist.is_initialized():
+        start_world(case.ranks, case.rank)
     mesh = init_device_mesh("meta", (case.ranks,))
     axes = {str(mesh.get_group().group_name): "cp"}
 
