@@ -65,4 +65,4 @@ def communicators(layout: Layout, *, has_experts: bool) -> int:
     sizes: list[int] = [getattr(layout, axis) for axis in axes] + [layout.dp_shard * layout.cp]
     if has_experts and layout.ep * layout.etp > 1:
         sizes.append(layout.efsdp)
-    return sum(size > 1 for size in sizes) + (layout.num_gpus > 1)
+    return sum(int(size > 1) for size in sizes) + int(layout.num_gpus > 1)

@@ -135,14 +135,16 @@ class StageRun:
         hidden = self._base(x)
         if not self.stage.is_last:
             return hidden
-        return lm_head(self._t, hidden, self._t.parameter("lm_head", self._spec.vocab_size, self._spec.hidden_size))
+        weight = self._t.parameter("lm_head", self._spec.vocab_size, self._spec.hidden_size)
+        return lm_head(self._t, hidden, weight, self._implementation)
 
     def _base(self, x: Tensor | None) -> Tensor:
         """`LlamaModel.forward`, which holds what goes into the first layer until it returns."""
         t, setup = self._t, self._setup
         if x is None:
             t.mark(self._phase, EMBEDDING)
-            x = embed(t, t.parameter("embed_tokens", self._spec.vocab_size, self._spec.hidden_size), setup)
+            table = t.parameter("embed_tokens", self._spec.vocab_size, self._spec.hidden_size)
+            x = embed(t, table, setup.tokens, self._implementation)
         hidden, context = x, positions(t, self._spec, self._implementation, setup)
         for index in self.stage.layers:
             t.mark(self._phase, self._layer(index))

@@ -49,7 +49,8 @@ def _of_run(
     if layout.tp > 1:
         # recomputation goes on to the gathered output only where shared experts run after the routed ones
         outputs = times + (recomputed if f.shared is not None else 0)
-        weight = router_weight_itemsize(model, setup)
+        # in mixed precision FSDP casts what enters the experts' group, the router's weights included
+        weight = setup.itemsize if layout.mixed_precision else router_weight_itemsize(model, setup)
         output = setup.tokens * model.spec.hidden_size * max(weight, setup.itemsize)
         gradients = setup.tokens * (token + f.num_experts_per_token * weight)
         yield Collective(

@@ -87,7 +87,7 @@ class DistributedModel:
     """
 
     spec: ModelSpec
-    family: Family
+    family: str
     _groups: dict[bool, tuple[Group, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

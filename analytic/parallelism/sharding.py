@@ -103,7 +103,8 @@ def rank_state(model: DistributedModel, setup: TrainingSetup, layout: Layout, ra
     """What a rank holds, by tensor: `layers.0-31.self_attn.q_proj`.
 
     A tied table that two groups reduce has two gradients: the first becomes the parameter's, the second is added to
-    it, yet stays as part of its group's flat output.
+    it, yet stays as part of its group's flat output. Tensor parallelism alone makes the embedding's gradient whole on
+    every rank: the parameter's is a view of it (`embedding_dense_backward` on a masked partial DTensor).
     """
     itemsize, optimizer = stored_itemsize(setup, layout), cost_of(setup.optimizer)
     parameters: dict[str, int] = {}
@@ -114,6 +115,8 @@ def rank_state(model: DistributedModel, setup: TrainingSetup, layout: Layout, ra
             shard = local_shard(tensor, layout, rank)
             size = shard.padded * itemsize * group.count
             gradients[name] = size
+            if tensor.name == "embed_tokens" and _has_whole_gradient(model, layout):
+                gradients[name] = tensor.numel * itemsize
             if not group.is_alias:
                 parameters[name] = size
                 of_one = optimizer.state_bytes(shard.own, itemsize)
@@ -140,9 +143,11 @@ def stored_bytes(model: DistributedModel, setup: TrainingSetup, layout: Layout) 
         else:
             elements += count * padded_shard(rows, dp_shard) * width
     itemsize, optimizer = stored_itemsize(setup, layout), cost_of(setup.optimizer)
-    reduced = elements
-    if model.spec.tie_word_embeddings and shards_with_fsdp(layout):
-        reduced += padded_shard(padded_shard(model.spec.vocab_size, tp), dp_shard) * model.spec.hidden_size
+    reduced, spec = elements, model.spec
+    if spec.tie_word_embeddings and shards_with_fsdp(layout):
+        reduced += padded_shard(padded_shard(spec.vocab_size, tp), dp_shard) * spec.hidden_size
+    elif _has_whole_gradient(model, layout):
+        reduced += (spec.vocab_size - padded_shard(spec.vocab_size, tp)) * spec.hidden_size
     states = len(optimizer.states) * elements * itemsize + len(optimizer.scalars) * tensors * FP32_BYTES
     return StoredBytes(elements * itemsize, reduced * itemsize, states)
 
@@ -158,6 +163,11 @@ def _groups(model: DistributedModel, layout: Layout) -> Iterator[Group]:
     for group in model.groups(experts_apart=layout.ep > 1):
         if shards_with_fsdp(layout) or not group.is_alias:
             yield group
+
+
+def _has_whole_gradient(model: DistributedModel, layout: Layout) -> bool:
+    """Whether the embedding's gradient is whole: without FSDP, whose reduction copies it, or a head that shares it."""
+    return layout.tp > 1 and not shards_with_fsdp(layout) and not model.spec.tie_word_embeddings
 
 
 def _named(group: Group) -> Iterator[tuple[str, ParameterTensor]]:

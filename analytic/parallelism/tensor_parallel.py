@@ -99,7 +99,7 @@ def _experts(model: DistributedModel, f: MoeFfn, setup: TrainingSetup, layout: L
         weights = setup.tokens * f.num_experts_per_token * router_weight_itemsize(model, setup)
         repeats = recomputes_layers(setup.checkpointing) and f.shared is not None
         yield Sum(EXPERTS, 2 + repeats, hidden)
-        yield Sum("mlp.gate", 1, weights)
+        yield Sum(EXPERTS, 1, weights)
     if f.shared is not None:
         yield from _dense("mlp.shared_experts", f.shared, hidden)
 

@@ -38,7 +38,7 @@ class Placement:
         peak_bytes: of the fullest GPU. beyond_bytes: of them, what was measured in excess of the schedule.
         recompute: what the backward pass recomputes. reserve_bytes: of `memory_bytes`, what is kept free.
         most_sequences: those of one optimizer step, or of the run, that the GPUs share; None where that is open.
-        least_gpus: that hold it and all have a micro-batch; None where no number does.
+        least_gpus: that hold it and all have a micro-batch; None where no number that was tried does.
         num_gpus: as planned, or else those that the memory takes. fits: whether so many hold it and all work.
         most_micro_batch: the largest power of two that fits on `num_gpus`; 0 if none does.
         measured: the layers of which the peak was measured.

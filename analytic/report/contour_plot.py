@@ -75,7 +75,7 @@ def _counted(plan: Plan) -> str:
 
 def _beyond(plan: Plan) -> str:
     """Where the plan is outside of what the law was fitted on."""
-    law, names = plan.request.law, {"params": "N", "tokens": "D", "flops": "C"}
+    law, names = plan.request.law, {"params": "N", "tokens": "D", "flops": "C", "experts": "experts"}
     if not law.fitted:
         return f"what {name_of(law)} was fitted on is not stated"
     outside = [

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp._fully_shard._fsdp_state import _get_module_fsdp_state
 from torch.distributed.tensor import DTensor
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.distributed.utils import TransformersDeviceMesh
@@ -102,6 +103,9 @@ class RankProgram:
         """What exists before the first step."""
         for name, parameter in self.model.named_parameters():
             yield name, local(parameter)
+        for group in _fsdp_groups(self.model):
+            for managed in group.fsdp_params:
+                yield f"{managed._param_fqn}, as FSDP2 gathers it", managed._sharded_param_data
         yield from self.model.named_buffers()
         yield from self.inputs.items()
 
@@ -140,6 +144,13 @@ def local(tensor: Tensor) -> Tensor:
     return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
 
 
+def _fsdp_groups(model: Any) -> Iterator[Any]:
+    """FSDP2's groups of parameters."""
+    for module in model.modules():
+        state = _get_module_fsdp_state(module)
+        yield from () if state is None else state._fsdp_param_groups
+
+
 def _distributed(case: RankCase, device_type: str) -> tuple[Any, dict[str, str]]:
     """The model as `from_pretrained(distributed_config=...)` distributes it, and the axis of each process group."""
     layout = case.layout
@@ -156,8 +167,12 @@ def _distributed(case: RankCase, device_type: str) -> tuple[Any, dict[str, str]]
     model = type(model).maybe_distribute_model(model, config, TransformersDeviceMesh(dense, expert))
     materialize(model, device_type)
     model.tie_weights(recompute_mapping=False)
-    if layout.data_ranks > 1 and not layout.reshard_after_forward:
-        model.set_reshard_after_forward(False)
+    if layout.data_ranks > 1:
+        if not layout.reshard_after_forward:
+            model.set_reshard_after_forward(False)
+        state = _get_module_fsdp_state(model)
+        assert state is not None
+        state._lazy_init()  # not in the first step, where it would make copies
     axes = {str(mesh[name].get_group().group_name): axis for mesh in (expert, dense) for name, axis in _axes_of(mesh)}
     return model, axes
 

@@ -251,6 +251,26 @@ def _accepting_meta(plain: Any) -> Any:
     return validate
 
 
+def _taking_over_meta(plain: Any) -> Any:
+    """FSDP2 takes over a parameter that was replaced since it sharded it, unless it is on meta.
+
+    So transformers ties a head, which is then padded a second time where a rank's shard is shorter than the first.
+    """
+
+    def reset_sharded_param(parameter: Any) -> None:
+        plain(parameter)
+        sharded = parameter.sharded_param._local_tensor
+        held = parameter._sharded_param_data
+        if not sharded.is_meta or sharded.untyped_storage()._cdata == held.untyped_storage()._cdata:
+            return
+        if sharded.size() != parameter.padded_sharded_param_size:
+            rows, sharded = sharded.size(0), sharded.new_zeros(parameter.padded_sharded_param_size)
+            parameter.sharded_param._local_tensor = sharded.narrow(0, 0, rows)
+        parameter._sharded_param_data = sharded.view(-1)
+
+    return reset_sharded_param
+
+
 def _without_shape_carrier(_: Any) -> Any:
     """transformers makes an empty meta tensor to read strides off it: on meta it would pass for a real one."""
 
@@ -291,6 +311,7 @@ _ON_META = (
     Replacement(f"{_FSDP}._fully_shard:_get_device_from_mesh", "(mesh)", _device_from_mesh),
     Replacement(f"{_FSDP}._fsdp_collectives:record_grad_output_stream", "(buffer, stream)", _only_off_meta),
     Replacement(f"{_FSDP}._fsdp_param_group:FSDPParamGroup._validate_no_meta_params", "(self)", _accepting_meta),
+    Replacement(f"{_FSDP}._fsdp_param:FSDPParam.reset_sharded_param", "(self)", _taking_over_meta),
     Replacement(
         "transformers.distributed.tensor_parallel:TensorParallelLayer._from_local_last_dim_shard",
         "(local, mesh, size)",

@@ -63,7 +63,8 @@ def observe_program(program: RankProgram, tracker: RankTracker, num_steps: int =
     steps, running = [], RunningModule(program.model)
     for _ in range(num_steps):
         counter, flops = CollectiveCounter(program.axes, running), LocalFlops()
-        with running, tracker, counter, flops:
+        # the tracker is entered last: it counts references, of which every mode above it would hold one
+        with running, counter, flops, tracker:
             memory, flops_forward, gradient_bytes = _step(program, tracker, flops)
         steps.append(memory)
     return RankObservation(

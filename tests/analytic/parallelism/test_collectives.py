@@ -124,9 +124,8 @@ def test_experts_sum_outputs_inputs_and_router_weights(family: Family, weight_by
     layout, layers = Layout(tp=2, mixed_precision=False), "layers.0-2" if family == "mixtral" else "layers.1-2"
     count = 3 if family == "mixtral" else 2
     found = collectives(small(family), FULL, layout, 0)
-    sums = count * (2 + again)
-    assert of(found, f"{layers}.mlp.experts")["tp", "all_reduce"] == (sums, sums * T * H * 2)
-    assert of(found, f"{layers}.mlp.gate")["tp", "all_reduce"] == (count, count * T * 2 * weight_bytes)
+    size_bytes = (2 + again) * T * H * 2 + T * 2 * weight_bytes
+    assert of(found, f"{layers}.mlp.experts")["tp", "all_reduce"] == (count * (3 + again), count * size_bytes)
 
 
 def test_deepseek_v2_sums_latent_gradients_and_v3_none() -> None:
@@ -157,14 +156,22 @@ def test_experts_are_gathered_among_the_ranks_that_share_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "output_bytes", "outputs"), [("qwen3_moe", 2, 1), ("mixtral", 4, 1), ("deepseek_v3", 4, 2)]
+    ("family", "mixed_precision", "weight_bytes", "outputs"),
+    [
+        ("qwen3_moe", False, 2, 1),
+        ("mixtral", False, 4, 1),
+        ("deepseek_v3", False, 4, 2),
+        ("deepseek_v3", True, 2, 2),  # FSDP casts what enters the experts
+    ],
 )
-def test_ranks_of_tp_share_out_tokens_and_gather_results(family: Family, output_bytes: int, outputs: int) -> None:
+def test_ranks_of_tp_share_out_tokens_and_gather_results(
+    family: Family, mixed_precision: bool, weight_bytes: int, outputs: int
+) -> None:
     """Forward gathers outputs, in the type of the router's weights; backward gradients of inputs and weights."""
     layers, count = ("layers.0-2", 3) if family == "mixtral" else ("layers.1-2", 2)
-    found = of(collectives(small(family), FULL, Layout(dp_shard=2, tp=2, ep=2), 0), f"{layers}.mlp.experts")
-    weight_bytes = output_bytes
-    gathered = outputs * T * H * output_bytes + T * H * 2 + T * 2 * weight_bytes
+    layout = Layout(dp_shard=2, tp=2, ep=2, mixed_precision=mixed_precision)
+    found = of(collectives(small(family), FULL, layout, 0), f"{layers}.mlp.experts")
+    gathered = outputs * T * H * weight_bytes + T * H * 2 + T * 2 * weight_bytes
     assert found["tp", "all_gather"] == (count * (outputs + 2), count * gathered)
     assert found["ep", "all_to_all"] == (count * 8, count * (2 * 8 * 8 + 6 * (T // 2) * 2 * H * 2))
 

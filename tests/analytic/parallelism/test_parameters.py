@@ -89,7 +89,7 @@ def test_a_tied_table_is_in_two_groups() -> None:
 
 def test_a_family_that_nobody_described_is_refused() -> None:
     with pytest.raises(UsageError, match="model_type = 'gpt2': no description of how transformers distributes it"):
-        DistributedModel(shipped("gpt2").spec, "gpt2")  # type: ignore[arg-type]  # wrong on purpose
+        DistributedModel(shipped("gpt2").spec, "gpt2")
 
 
 def test_experts_without_shared_ones_are_refused_where_the_class_has_them() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
+from analytic.parallelism.parameters import Family
 from analytic.parallelism.sharding import RankState, rank_state, stored_bytes
 from tests.analytic.parallelism.models import FAMILIES, published, small
 
@@ -82,6 +83,14 @@ def test_a_tied_table_is_stored_once_and_has_two_gradients() -> None:
     assert "lm_head" not in alone.gradients  # autograd adds to one tensor
 
 
+def test_tensor_parallelism_alone_makes_the_whole_gradient_of_the_embedding() -> None:
+    layout = Layout(tp=2, mixed_precision=False)
+    gradients = rank_state(small("llama"), SETUP, layout, 1).gradients
+    assert gradients["embed_tokens"] == 250 * 96 * 2
+    assert gradients["lm_head"] == 125 * 96 * 2
+    assert rank_state(small("llama"), SETUP, replace(layout, dp_shard=2), 1).gradients["embed_tokens"] == 63 * 96 * 2
+
+
 def test_fused_adamw_has_a_counter_of_each_tensor() -> None:
     """Embedding, head, norm, and 9 tensors in each of 3 layers: 30 of 4 bytes."""
     fused, foreach = (
@@ -111,11 +120,11 @@ def test_deepseek_v3_pads_half_its_experts() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_fast_road_gives_the_same_totals(family: str) -> None:
+def test_the_fast_road_gives_the_same_totals(family: Family) -> None:
     """On random layouts, tied embeddings and both optimizers included."""
     random_layouts = random.Random(family)
     for _ in range(40):
-        model = small(family, tie_word_embeddings=random_layouts.random() < 0.5)  # type: ignore[arg-type]
+        model = small(family, tie_word_embeddings=random_layouts.random() < 0.5)
         tp = random_layouts.choice([1, 2, 4])
         has_experts = model.spec.has_experts
         dp_shard = random_layouts.choice([1, 2, 4, 8, 24])
