@@ -15,7 +15,7 @@ from analytic.model.training import TrainingSetup
 from analytic.parallelism import context_parallel, stages
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.pipeline import Pipeline
-from empirical.proof import pipeline as proof
+from analytic.parallelism.pipeline_order import order
 from empirical.proof.check import Check
 from empirical.proof.pipeline import DEFAULT_PIPELINE, DEFAULT_RING, pipeline_checks, ring_checks
 from empirical.witnesses.own_process import in_own_process
@@ -88,9 +88,8 @@ def test_messages_of_another_size_are_caught(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_order_that_is_gpipe_s_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = proof.order
     gpipe = Pipeline(schedule="gpipe", ranks=2, micro_batches=4)
-    monkeypatch.setattr(proof, "order", lambda _, rank: plain(gpipe, rank))
+    monkeypatch.setattr("empirical.proof.pipeline.order", lambda _, rank: order(gpipe, rank))
     assert failed(rows(DEFAULT_PIPELINE)) == ["actions", "actions"]
 
 
