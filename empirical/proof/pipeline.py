@@ -12,7 +12,7 @@ from itertools import zip_longest
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.peaks import highest
-from analytic.memory.pipeline_memory import PROVEN, pipeline_rank
+from analytic.memory.pipeline_memory import PROVEN, PipelineRank, pipeline_rank
 from analytic.memory.schedule import schedule_of
 from analytic.model.spec import GroupedQueryAttention
 from analytic.model.training import TrainingSetup
@@ -25,7 +25,7 @@ from analytic.parallelism.stages import pipeline_collectives
 from empirical.models.pipeline import PipelineCase
 from empirical.models.programs import DTYPES
 from empirical.proof.check import Check
-from empirical.proof.memory import first_divergence, scheduled_changes, tracked_changes
+from empirical.proof.memory import Divergence, first_divergence, scheduled_changes, tracked_changes
 from empirical.witnesses.context_parallel import RingCase, observe_ring
 from empirical.witnesses.pipeline import PipelineObservation, observe_pipeline, replayed_idle_units, torch_order
 
@@ -35,12 +35,16 @@ DEFAULT_RING = Layout(cp=8)
 
 
 def pipeline_checks(config: ModelConfig, setup: TrainingSetup, layout: Layout, rank: int) -> list[Check]:
-    """Order, micro-batches in flight, idle units, messages and memory of one rank, without the optimizer's step.
+    """Order, micro-batches in flight, idle units, messages and memory of one rank.
+
+    The fused optimizer does not run on meta: there the step is without it.
 
     Raises:
         UsageError: a pipeline that the model or torch does not take.
     """
-    case = PipelineCase(config, replace(setup, optimizer="none"), layout, rank)
+    if setup.optimizer == "adamw_fused":
+        setup = replace(setup, optimizer="none")
+    case = PipelineCase(config, setup, layout, rank)
     return list(_pipeline_checks(case, observe_pipeline(case)))
 
 
@@ -88,10 +92,17 @@ def _memory_checks(case: PipelineCase, seen: PipelineObservation) -> Iterator[Ch
     if isinstance(rank, NotPredicted):
         return
     yield _check(case, "base bytes", sum(rank.base.values()), seen.memory.base_bytes)
-    peak, _ = highest(rank.events)
-    part = first_divergence(scheduled_changes(rank.events), tracked_changes(seen.memory["step"].events))
+    peak, _ = highest(rank.events + rank.optimizer)
+    part = memory_divergence(rank, seen)
     terms = {} if part is None else {str(part): (part.scheduled_bytes, part.tracked_bytes)}
     yield _check(case, "every rise and fall of live bytes", peak, seen.memory.peak_bytes, terms=terms)
+
+
+def memory_divergence(rank: PipelineRank, seen: PipelineObservation) -> Divergence | None:
+    """Where the schedule and the tracked profile part: in the passes, then in the optimizer's step."""
+    phases = ((rank.events, "passes"), (rank.optimizer, "optimizer"))
+    parts = (first_divergence(scheduled_changes(e), tracked_changes(seen.memory[name].events)) for e, name in phases)
+    return next((part for part in parts if part is not None), None)
 
 
 def _check(
