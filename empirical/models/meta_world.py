@@ -54,14 +54,7 @@ class Replacement:
         Raises:
             UnsupportedVersionError: a function that is missing, or has another signature.
         """
-        owner, name = self._owner()
-        plain = getattr(owner, name, None)
-        if plain is None or (self.signature and self.signature != _signature(plain)):
-            found = "none" if plain is None else _signature(plain)
-            raise UnsupportedVersionError(
-                f"{self.path.replace(':', '.')}: expected the signature {self.signature or 'of a function'}, found "
-                f"{found} in torch {version('torch')} and transformers {version('transformers')}"
-            )
+        plain, (owner, name) = checked(self.path, self.signature), _owner(self.path)
         raw, made = vars(owner).get(name, _MISSING), functools.update_wrapper(self.made(plain), plain)
         setattr(owner, name, staticmethod(made) if isinstance(raw, staticmethod) else made)
         try:
@@ -72,13 +65,31 @@ class Replacement:
             else:
                 setattr(owner, name, raw)
 
-    def _owner(self) -> tuple[Any, str]:
-        module, _, names = self.path.partition(":")
-        *classes, name = names.split(".")
-        try:
-            return functools.reduce(getattr, classes, importlib.import_module(module)), name
-        except (ImportError, AttributeError):
-            return None, name
+
+def checked(path: str, signature: str) -> Any:
+    """The function of that path, if it has the signature for which its caller was written.
+
+    Raises:
+        UnsupportedVersionError: a function that is missing, or has another signature.
+    """
+    owner, name = _owner(path)
+    function = getattr(owner, name, None)
+    if function is None or (signature and signature != _signature(function)):
+        found = "none" if function is None else _signature(function)
+        raise UnsupportedVersionError(
+            f"{path.replace(':', '.')}: expected the signature {signature or 'of a function'}, found "
+            f"{found} in torch {version('torch')} and transformers {version('transformers')}"
+        )
+    return function
+
+
+def _owner(path: str) -> tuple[Any, str]:
+    module, _, names = path.partition(":")
+    *classes, name = names.split(".")
+    try:
+        return functools.reduce(getattr, classes, importlib.import_module(module)), name
+    except (ImportError, AttributeError):
+        return None, name
 
 
 def _signature(function: Any) -> str:
@@ -173,10 +184,11 @@ def watching_stages(methods: Mapping[str, str], on_call: Callable[[str, Any, dic
 
     def made(name: str) -> Callable[[Any], Any]:
         def wrapped(plain: Any) -> Any:
-            @functools.wraps(plain)
+            signature = inspect.signature(plain)
+
             def method(*args: Any, **kwargs: Any) -> Any:
                 out = plain(*args, **kwargs)
-                bound = inspect.signature(plain).bind(*args, **kwargs)
+                bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 on_call(name, args[0], bound.arguments, out)
                 return out
