@@ -9,5 +9,6 @@ RESERVE_BYTES = 2 * 10**9  # of a GPU's memory, for the CUDA context, workspaces
 NODE_GPUS = 8  # that a fast link joins, where only the memory of a GPU is known
 DEFAULT_DTYPE = "bf16"
 DEFAULT_LAW = "besiroglu"
+DEFAULT_MOE_LAW = "ludziejewski"
 DEFAULT_VOCAB_SIZE = 32_000
 DEFAULT_SEQ_LEN = 4096

@@ -13,6 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench_laws import law_rows, simulated_file
+
 from analytic.commands.options import FLAGS, Parser, add_flags, reader
 from analytic.commands.run import run
 from analytic.huggingface.config import load
@@ -98,7 +100,11 @@ def main() -> int:
         _timed("foretrain plan --budget 5M", args.repeats, *foretrain, "plan", "--budget", "5M"),
         _search(args.repeats),
         *_schedules(args.repeats),
+        *law_rows(args.repeats),
     ]
+    with simulated_file(240) as path:
+        fitted = "foretrain law fit, 240 runs, its backtests and the intervals of N"
+        rows.append(_timed(fitted, args.repeats, *foretrain, "law", "fit", path))
     if not args.skip_verify:
         models = len(model_config_paths())
         seconds = _run("scripts/verify.py", "--json")

@@ -27,114 +27,11 @@ from analytic.io.jsonc import read_jsonc
 from analytic.performance.calibration_file import to_json
 from empirical.commands.main import main
 from tests.calibration_cases import calibration, explained, grid
+from tests.fuzz_values import FIT, JSON_VALUES, NUMBERS, OPTIONS, TOKENS, TOML_VALUES, WORDS
 
 ROOT = Path(__file__).parents[1]
 PROCESS = (sys.executable, "-m", "empirical.commands.main")  # `main` as a process
 STATUSES = (0, 1, 2)
-
-# What a value is replaced by, as it is spelled in a file.
-NUMBERS = (
-    *("0", "-1", "1", "2", "3", "7", "64", "0.5", "-0.0", "1.5", "1e-9", "5e-324", "1e-300", "1e308", "1.7e308"),
-    *("2147483648", "9223372036854775808", "1000000000000000000", "1" + "0" * 400, "9" * 5000),
-)
-JSON_VALUES = (
-    *NUMBERS,
-    *(
-        "1e999",
-        "-1e999",
-        "NaN",
-        "Infinity",
-        "-Infinity",
-        "true",
-        "false",
-        "null",
-        '""',
-        '"x"',
-        '"\\ud800"',
-        '"\\u0000"',
-    ),
-    *("[]", "{}", "[1]", '{"a": 1}', "[" * 40 + "]" * 40, "[" * 60 + "]" * 60, "[" * 900 + "]" * 900),
-    *('"' + "x" * 400 + '"', '"bf16"', '"fp8"', '"llama"', '"full_attention"', "[0, 1, 2]", "[true, null]"),
-)
-TOML_VALUES = (
-    *NUMBERS,
-    *("inf", "-inf", "nan", "true", "false", '""', '"x"', "[]", "{}", "[1]", "[1, 2]", "[-1, 5e-324]", "[1, 1e308]"),
-    *("1979-05-27", "07:32:00", "0x" + "f" * 5000, "[" * 60 + "]" * 60, "{a = 1}", '"' + "x" * 400 + '"', "'h100'"),
-    *("1_0", "1e400", "[1e-300, 1e300]", "[1, 1" + "0" * 400 + "]"),
-)
-WORDS = (
-    *NUMBERS,
-    *(
-        "",
-        "x",
-        "-",
-        "--",
-        "nan",
-        "inf",
-        "1e999",
-        "h100",
-        "h100=2",
-        "h100=5e-324",
-        "t4",
-        "v100-32=1e6",
-        "h100=0.4",
-        "=1",
-    ),
-    *("full", "causal", "half", "none", "bf16", "fp16", "fp32", "fp8", "dense", "moe", "eager", "flash", "adamw"),
-    *("hoffmann", "besiroglu", "80", "a100-80", "/", "\ud800", "\0", "é", "\x1b[2J", "a\nb", "x" * 5000),
-)
-LENGTHS = ("1", "8", "4k", "4096", "999999", "16777216")
-GPUS = ("h100", "a100-80", "t4", "v100-32", "h100=2", "h200=5e-324", "b200=1e6", "a100-40=1e-6", "h100=1e308")
-MACHINES = (
-    "8xh100",
-    "1xt4",
-    "512xh100=2.5",
-    "1x80GiB",
-    "1x1",
-    "1000000000xb200=1e-6",
-    "h100",
-    "0xh100",
-    "8xh100=5e-324",
-)
-DTYPES = ("bf16", "fp16", "fp32", "tf32", "fp8")
-TOKENS = ("1", "1e6", "15T", "1e18", "1e19")
-ATTENTION = ("full", "causal", "half")
-MFUS = ("0.4", "1", "40%", "1e-9", "5e-324", "h100=0.5", "t4=1e-300")
-DAYS = ("1", "30", "1e5", "1e-9", "5e-324")
-STEP: dict[str, Sequence[str]] = {  # a step's options, with what their values may be
-    "--seq-len": LENGTHS,
-    "--micro-batch": LENGTHS,
-    "--precision": DTYPES,
-    "--optimizer": ("none", "adamw_fused", "adamw_foreach"),
-    "--attention-kernel": ("eager", "flash", "efficient", "cudnn"),
-    "--recompute": ("none", "full"),
-}
-RUN: dict[str, Sequence[str]] = {
-    **{"--tokens": TOKENS, "--mfu": MFUS, "--dtype": DTYPES, "--seq-len": LENGTHS, "--attention": ATTENTION},
-}
-OPTIONS: dict[str, dict[str, Sequence[str]]] = {
-    "count": STEP
-    | {"--batch-size": LENGTHS, "--attention": ATTENTION, "--rounding": ("1", "512"), "--mtp": ()}
-    | dict.fromkeys(("--master-weights", "--accumulating"), ()),
-    "fits": STEP | {"--gpus": MACHINES, "--reserve": ("0", "2GB", "1e9GB")},
-    "time": RUN | {"--gpus": MACHINES},
-    "compare": RUN | {"--gpu": GPUS, "--num-gpus": ("1", "8", "1e9"), "--days": DAYS},
-    "plan": {
-        **{"--gpu": GPUS, "--mfu": MFUS, "--dtype": DTYPES, "--attention": ATTENTION, "--days": DAYS},
-        **dict.fromkeys(("--vocab-size", "--seq-len", "--micro-batch"), LENGTHS),
-        "--budget": ("1e-6", "0.01", "1", "100", "100k", "5e6", "1e9", "1e15", "1e16"),
-        "--law": ("hoffmann", "besiroglu", "muennighoff", "exercise"),
-        "--kind": ("dense", "moe"),
-        "--num-gpus": ("1", "8", "1e9"),
-        "--params": ("1", "8B", "1e12", "1e15"),
-        "--inference-tokens": TOKENS,
-        "--inference-mfu": ("0.1", "1", "5e-324"),
-        "--inference-gpu": GPUS,
-        "--dataset-tokens": TOKENS,
-        "--max-epochs": ("1", "4", "1e6", "1e-9", "5e-324"),
-        **dict.fromkeys(("--setup", "--calibration", "--write-config", "--plot"), ("/", "none", "")),
-    },
-}
 
 COUNTS = (1, 1, 1, 1, 2, 3)  # of changes to a file
 
@@ -247,6 +144,34 @@ def law(draw: random.Random, folder: Path) -> Case:
     return [*draw.choice((["law", "show", path], plan, [*plan, *limited])), *some(draw, "--json")]
 
 
+def some_runs(draw: random.Random, text: str) -> str:
+    """A few lines of a file of runs, up to three of its cells replaced; sometimes a piece of it garbled."""
+    header, *lines = [line for line in text.splitlines() if not line.startswith("#")]
+    kept = draw.sample(lines, min(len(lines), draw.choice((1, 3, 5, 7, 12, 30))))
+    for _ in range(draw.choice((0, 0, 0, 0, 1, 2))):
+        place = draw.randrange(len(kept))
+        cells = kept[place].split(",")
+        column = draw.randrange(len(cells))
+        cells[column] = another(draw, cells[column], TOML_VALUES)
+        kept[place] = ",".join(cells)
+    if draw.random() < 0.2:
+        kept += draw.choice((kept, [kept[0]] * 9, [""], ["# a comment"]))
+    written = "\n".join([header, *kept]) + "\n"
+    return garbled(draw, written) if draw.random() < 0.1 else written
+
+
+def law_fit(draw: random.Random, folder: Path) -> Case:
+    shipped = draw.choice(sorted((folder / "laws" / "runs").glob("*.csv")))
+    path = file(folder, "runs.csv", some_runs(draw, shipped.read_text(encoding="utf-8")))
+    options = []
+    for option in draw.sample(list(FIT), draw.randint(0, 3)):
+        values = FIT[option] if draw.random() < 0.3 else FIT[option][:1]  # the first of each is a good one
+        options += [option, *draw.sample(values, min(len(values), 1))]
+    if draw.random() < 0.1:
+        options.insert(draw.randrange(len(options) + 1), draw.choice(WORDS))
+    return ["law", "fit", path, *options, *some(draw, "--json", "-v")]
+
+
 def calibration_file(draw: random.Random, folder: Path) -> Case:
     text = mutated_json(draw, to_json(calibration([explained(case) for case in grid((1024, 2048))])))
     path = file(folder, "calibration.json", text)
@@ -273,7 +198,7 @@ def command_line(draw: random.Random, folder: Path) -> Case:
 
 
 MODELS = ("gpt2", "llama-3-8b", "deepseek-v3", "Mixtral-8x7B", "llama-3.2-1b", "qwen3-30b-a3b")
-DRAWS: tuple[Draw, ...] = (model_config, backward_file, published_run, law, calibration_file, command_line)
+DRAWS: tuple[Draw, ...] = (model_config, backward_file, published_run, law, law_fit, calibration_file, command_line)
 
 
 @pytest.fixture
@@ -289,7 +214,7 @@ def strict(constant: str) -> Never:
 
 def check(case: Case, status: int, out: str, err: str) -> None:
     assert status in STATUSES, case
-    if status == 0:
+    if status == 0 or (status == 1 and "--strict" in case):  # an answer that is not good enough
         assert err == "", case
         if "--json" in case and not out.startswith(("usage:", "foretrain ")):
             json.loads(out, parse_constant=strict)

@@ -20,9 +20,12 @@ COMMANDS = {
     "compare": "compare llama-3-8b --tokens 1T --gpu h100=2.5 --gpu b200=4.5 --days 30",
     "plan": "plan --budget 200k --gpu h100=2.5 --gpu a100-80 --num-gpus 64 --dataset-tokens 500B",
     "plan-serving": "plan --budget 1M --gpu h100=2.5 --inference-tokens 1T --params 8B",
+    "plan-allocation": "plan --budget 1M --gpu h100=2.5 --law deepseek",
     "plan-setup": "plan --setup configs/backward_scaling_config.json",
     "check-run": "check-run deepseek-v3",
     "law": "law show besiroglu",
+    "law-moe": "law show ludziejewski",
+    "law-allocation": "law show deepseek",
     "law-fit": "law fit configs/laws/runs/olmo-c4.csv --predict N=8B,D=160B",
     "law-fit-repeats": (
         "law fit configs/laws/runs/muennighoff.csv --form repeats --unique-column unique_tokens --predict N=8B,D=160B"

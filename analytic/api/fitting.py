@@ -46,13 +46,15 @@ def fits(
     precision: Precision = "bf16",
     optimizer: Optimizer | None = None,
     attention_kernel: AttentionKernel | None = None,
-    reserve: Amount = RESERVE_BYTES,
+    reserve: Amount | None = None,
     stack: Stack | None = None,
     **layout: Any,
 ) -> Result[Fitting] | Result[ManyGpus]:
     """Whether a model trains on `gpus`, such as `8xa100-80` or `1x80GiB`, and what the largest micro-batch is.
 
     Args:
+        reserve: memory kept free, such as `2GB`; by default 2 GB of one GPU, and of several what stack and layout are
+            known to take beyond tensors.
         global_batch: sequences of a step; by default a micro-batch for each data rank, and four for each rank of a
             pipeline.
         stack: the software; by default every one is tried, and the first that fits is the answer.
@@ -76,7 +78,7 @@ def fits(
     check_kernel(setup.attention_kernel, config.spec)
     asked = gpus_of(gpus)
     gpu, memory_bytes, node_gpus = _memory_of(asked.name)
-    reserve_bytes = reserve if isinstance(reserve, int) else parse_bytes(reserve)
+    reserve_bytes = parse_bytes(reserve) if isinstance(reserve, str) else reserve
     if asked.count > 1:
         space = Space(
             num_gpus=asked.count,
@@ -88,7 +90,7 @@ def fits(
             setup=rank_setup(setup),
             recompute=recompute,
             memory_bytes=memory_bytes,
-            allowance_bytes=reserve_bytes,
+            reserve_bytes=reserve_bytes,
         )
         stacks = STACKS if stack is None else (stack,)
         many = fit_on_many(question, space, gpu=gpu, given=_known(layout), stacks=stacks)
@@ -102,7 +104,7 @@ def fits(
         setup,
         gpu=gpu,
         memory_bytes=memory_bytes,
-        reserve_bytes=reserve_bytes,
+        reserve_bytes=RESERVE_BYTES if reserve_bytes is None else reserve_bytes,
         recompute=recompute,
         node_gpus=node_gpus,
     )

@@ -15,6 +15,7 @@ from analytic.defaults import (
     DEFAULT_INFERENCE_MFU,
     DEFAULT_LAW,
     DEFAULT_MFU,
+    DEFAULT_MOE_LAW,
     DEFAULT_SEQ_LEN,
     DEFAULT_VOCAB_SIZE,
 )
@@ -31,15 +32,18 @@ from analytic.planning.backward import BackwardPlan, plan_backward
 from analytic.planning.backward_file import load_setup
 from analytic.planning.budget import Budget, DataLimit, Dollars, MachineTime
 from analytic.planning.forward import Plan, make_plan
+from analytic.planning.laws import is_compared, of_family
 from analytic.planning.market import Market, single, with_calibration
 from analytic.planning.market import compare as compare_gpus
 from analytic.planning.request import Request
 from analytic.planning.serving import Serving
 from analytic.report.backward import backward_document
 from analytic.report.plan import plan_document
-from analytic.scaling.law_file import load_law, load_laws
+from analytic.scaling.law_file import compared_laws, load_all_laws, load_any_law
+from analytic.scaling.laws import AllocationLaw, ScalingLaw
 from analytic.units import GpuCount, parse_hours, parse_number
 
+DEFAULT_LAWS: Mapping[Kind, str] = {"dense": DEFAULT_LAW, "moe": DEFAULT_MOE_LAW}
 DEFAULT_FAMILY = Family(kind="dense", vocab_size=DEFAULT_VOCAB_SIZE, seq_len=DEFAULT_SEQ_LEN)
 
 
@@ -50,7 +54,7 @@ def plan(
     hours: float | str | None = None,
     gpu: Sequence[str] | Mapping[str, float | None] = (),
     mfu: float | Mapping[str | None, float] | None = None,
-    law: str = DEFAULT_LAW,
+    law: str | None = None,
     kind: Kind = DEFAULT_FAMILY.kind,
     vocab_size: Amount = DEFAULT_FAMILY.vocab_size,
     seq_len: Amount = DEFAULT_FAMILY.seq_len,
@@ -73,6 +77,7 @@ def plan(
     Args:
         hours: of the machine; text may have a unit, such as `3w`.
         gpu: the GPUs that a budget may rent, with prices per hour; default: all with a price.
+        law: a shipped law or a file with one; default: besiroglu, and ludziejewski for models with experts.
         params: the size of the model, where the law is not to choose it.
         inference_tokens: what the model will serve, which the budget then pays for, too: at `inference_mfu` on
             `inference_gpu`, a name or "NAME=USD"; default: 10% on the GPU that trains.
@@ -85,10 +90,13 @@ def plan(
         raise UsageError("micro_batch: only with a calibration, whose MFU depends on it")
     hardware = load_hardware()
     spent, market = _budget_and_market(budget, gpus, hours, gpu, mfus_of(mfu, hardware), dtype, hardware)
+    asked = of_family(load_any_law(law or DEFAULT_LAWS[kind]), kind)
+    allocation = asked if isinstance(asked, AllocationLaw) else None
     request = Request(
         budget=spent,
         market=market,
-        law=load_law(law),
+        law=default_law(kind) if isinstance(asked, AllocationLaw) else asked,
+        allocation=allocation,
         family=_family(kind, vocab_size, seq_len, attention),
         data=DataLimit(dataset_tokens=optional_integer(dataset_tokens, MOST_TOKENS), max_epochs=max_epochs),
         num_gpus=optional_integer(num_gpus, MOST_GPUS),
@@ -103,14 +111,25 @@ def plan(
 
 def _planned(request: Request, calibration: str | Path | None, hardware: Hardware) -> Result[Plan]:
     """The plan, and with a calibration the same at a constant MFU."""
-    laws = load_laws() | {request.law.name: request.law}
+    kind = request.family.kind
+    shipped = {name: of_family(law, kind) for name, law in load_all_laws().items() if is_compared(law, kind)}
+    laws = shipped | {request.law.name: request.law}
     flat: Plan | None = None
     if calibration is not None:
+        if request.allocation is not None:
+            raise UsageError(f"a calibration: {request.allocation.name} gives no loss by which to choose a shape")
         calibrated = Calibrated(load_calibration(Path(calibration)))
         flat = make_plan(request, ())
         request = replace(request, market=with_calibration(request.market, calibrated, hardware))
     made = make_plan(request, laws.values(), today=date.today())
     return Result(made, plan_document(made, flat))
+
+
+def default_law(kind: Kind) -> ScalingLaw:
+    """The law that says the loss where none was asked for that does."""
+    law = of_family(load_any_law(DEFAULT_LAWS[kind]), kind)
+    assert isinstance(law, ScalingLaw)
+    return law
 
 
 def _family(kind: Kind, vocab_size: Amount, seq_len: Amount, attention: AttentionConvention) -> Family:
@@ -144,7 +163,7 @@ def _serving(
 
 def plan_setup(path: str | Path) -> Result[BackwardPlan]:
     """What the machine and the architecture of a backward file reach: tokens, loss, epochs."""
-    made = plan_backward(load_setup(Path(path), load_hardware()), load_laws().values())
+    made = plan_backward(load_setup(Path(path), load_hardware()), compared_laws())
     return Result(made, backward_document(made))
 
 

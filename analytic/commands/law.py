@@ -8,7 +8,7 @@ from analytic.commands.law_fit import FIT_OPTIONS, fit
 from analytic.commands.options import Parser, add_flags, given, refuse
 from analytic.commands.verb import Verb, add_verbose, print_document
 from analytic.report.law import law_document
-from analytic.scaling.law_file import load_law
+from analytic.scaling.law_file import load_any_law
 
 
 def _add_arguments(parser: Parser) -> None:
@@ -26,7 +26,7 @@ def _execute(args: Namespace) -> int:
     else:
         for name in given(args, *FIT_OPTIONS):
             refuse(True, f"--{name.replace('_', '-')}: only with law fit")
-        document, is_failed = law_document(load_law(args.law)), False
+        document, is_failed = law_document(load_any_law(args.law)), False
     print_document(document, is_json=args.json, is_verbose=args.verbose)
     return 1 if is_failed else 0
 

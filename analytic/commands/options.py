@@ -206,7 +206,9 @@ FLAGS: Mapping[str, Flag] = {
         read=_mfu,
         is_repeated=True,
     ),
-    "reserve": Flag(help="memory kept free, such as 2GB; default: 2GB, assumed", metavar="BYTES"),
+    "reserve": Flag(
+        help="memory kept free, such as 2GB; default: 2GB of one GPU, of several by layout", metavar="BYTES"
+    ),
     "calibration": Flag(help="what was timed: MFU by shape instead of a constant", metavar="FILE", read=Path),
     # layout
     "dp_shard": Flag(help="ranks that share every state (FSDP); default: all that are left", metavar="N", read=_axis),
@@ -248,9 +250,7 @@ FLAGS: Mapping[str, Flag] = {
     "write_config": Flag(help="write the architecture as a config.json", metavar="PATH", read=Path),
     "plot": Flag(help="draw a picture, as .png or .svg", metavar="PATH", read=_picture),
     # law fit
-    "columns": Flag(
-        help="what the columns are called; default: N=N,D=D,loss=loss", metavar="N=COLUMN,D=COLUMN,loss=COLUMN"
-    ),
+    "columns": Flag(help="what they are called; default: N=N,D=D,loss=loss", metavar="N=..,D=..,loss=.."),
     "config_column": Flag(help="of models or config.json: N and FLOPs are counted", metavar="COLUMN"),
     "unique_column": Flag(help="of distinct tokens: only --form repeats keeps repeated data", metavar="COLUMN"),
     "schedule_column": Flag(help="of learning-rate schedules; default: schedule, if there is one", metavar="COLUMN"),
@@ -259,20 +259,16 @@ FLAGS: Mapping[str, Flag] = {
     "objective": Flag(help="default: mad, by the scatter of the runs", choices=get_args(ObjectiveName)),
     "n_means": Flag(help="what N counts; default: total", choices=get_args(ParamsConvention)),
     "min_ratio": Flag(
-        help="leave out runs of fewer tokens per parameter; default: 1; 0 for additive, tied, zero_e",
+        help="least tokens per parameter; default: 1; 0 for additive, tied, zero_e",
         metavar="R",
         read=lambda text: float(parse_number(text)),
     ),
     "hold_out": Flag(
-        help="backtest: predict the runs within so many decades of the largest; default: 1",
-        metavar="DECADES",
-        read=_number(MOST_DECADES),
+        help="predict the largest runs, of so many decades; default: 1", metavar="DECADES", read=_number(MOST_DECADES)
     ),
     "strict": Flag(help="exit 1, and write nothing, where the law fails its own backtest", is_switch=True),
     "predict": Flag(help="a run, such as N=8B,D=2T; may be repeated", metavar="N=..,D=..", is_repeated=True),
-    "flops": Flag(
-        help="the optimum of a budget; default: 10 times the largest run", metavar="C", read=_number(MOST_FLOPS)
-    ),
+    "flops": Flag(help="of the optimum; default: 10 times the largest run", metavar="C", read=_number(MOST_FLOPS)),
     "write_law": Flag(help="write the law as a file for `plan --law`", metavar="PATH.toml", read=Path),
     # instruments
     "train": Flag(

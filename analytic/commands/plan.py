@@ -6,12 +6,12 @@ from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 
-from analytic.api.plans import DEFAULT_FAMILY, plan, plan_setup
+from analytic.api.plans import DEFAULT_FAMILY, DEFAULT_LAWS, plan, plan_setup
 from analytic.api.result import Result
 from analytic.commands.options import Parser, add_flags, given, mfus, prices, refuse
 from analytic.commands.pictures import kind_of, needs_matplotlib
 from analytic.commands.verb import document_verb
-from analytic.defaults import DEFAULT_DTYPE, DEFAULT_INFERENCE_MFU, DEFAULT_LAW
+from analytic.defaults import DEFAULT_DTYPE, DEFAULT_INFERENCE_MFU
 from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
 from analytic.io.files import json_bytes, write_files
@@ -81,7 +81,7 @@ def _assumed(args: Namespace) -> tuple[str, ...]:
     """The defaults that this plan rests on."""
     family = DEFAULT_FAMILY
     defaults: dict[str, object] = {
-        "law": DEFAULT_LAW,
+        "law": DEFAULT_LAWS[args.kind or family.kind],
         "kind": family.kind,
         "vocab_size": family.vocab_size,
         "seq_len": family.seq_len,

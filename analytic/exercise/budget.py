@@ -14,7 +14,7 @@ from analytic.planning.budget import Dollars
 from analytic.planning.market import Market, compare, compute_of
 from analytic.report.backward import backward_document
 from analytic.report.text import document_text
-from analytic.scaling.law_file import load_law, load_laws
+from analytic.scaling.law_file import compared_laws, load_law
 from analytic.scaling.optimum import closed_form
 
 LAW = "exercise"
@@ -74,5 +74,5 @@ def backward_analysis(path: Path) -> str:
     Raises:
         PlannerError: whatever is wrong with the file, naming field and line.
     """
-    made = plan_backward(load_setup(path, load_hardware()), load_laws().values())
+    made = plan_backward(load_setup(path, load_hardware()), compared_laws())
     return document_text(backward_document(made), is_verbose=True)

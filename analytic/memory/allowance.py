@@ -62,7 +62,7 @@ def communicators(layout: Layout, *, has_experts: bool) -> int:
     (0, 3)
     """
     axes: tuple[Axis, ...] = ("dp_replicate", "tp", "pp", "cp", "ep", "etp")
-    sizes = [getattr(layout, axis) for axis in axes] + [layout.dp_shard * layout.cp]
+    sizes: list[int] = [getattr(layout, axis) for axis in axes] + [layout.dp_shard * layout.cp]
     if has_experts and layout.ep * layout.etp > 1:
         sizes.append(layout.efsdp)
-    return sum(size > 1 for size in sizes) + (layout.num_gpus > 1)
+    return sum(int(size > 1) for size in sizes) + int(layout.num_gpus > 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from analytic.memory import ops
-from analytic.memory.blocks import linear, rms_norm, rotate, rotate_halves
+from analytic.memory import collectives, ops
+from analytic.memory.blocks import column_linear, linear, rms_norm, rotate, rotate_halves, row_linear
 from analytic.memory.cuda import Heads, flash_backward_bytes, heads_of
 from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
@@ -36,13 +36,13 @@ def attend(t: Tape, a: Attention, x: Tensor, context: Context) -> Attended:
 
 def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Context) -> Attended:
     """`LlamaAttention.forward`; with norms on q and k `Qwen3Attention.forward`."""
-    setup = context.setup
+    setup, ranks = context.setup, context.implementation.attention_ranks
     repeats = setup.attention_kernel == "efficient" and a.num_heads > a.num_kv_heads
     copies_values = setup.attention_kernel == "eager" or repeats
 
     def project(part: str, heads: int, *, norm: bool, copies: bool) -> Tensor:
         name = f"self_attn.{part}_proj"
-        out = linear(t, x, name, heads * a.head_dim, has_bias=a.qkv_bias)
+        out = column_linear(t, x, name, heads * a.head_dim, ranks=ranks, has_bias=a.qkv_bias)
         out = ops.reshape(t, out, name, heads=heads, copies=copies and heads > 1 and setup.seq_len > 1)
         return rms_norm(t, out, f"self_attn.{part}_norm") if norm else out
 
@@ -51,43 +51,54 @@ def _grouped_query(t: Tape, a: GroupedQueryAttention, x: Tensor, context: Contex
     v = project("v", a.num_kv_heads, norm=False, copies=copies_values)
     q, k = rotate_halves(t, q, k, context.tables)
     out, weights = _kernel(t, heads_of(a), q, k, v, setup)
-    return Attended(linear(t, out, "self_attn.o_proj", x.width, has_bias=a.output_bias), weights)
+    return Attended(row_linear(t, out, "self_attn.o_proj", x.width, ranks=ranks, has_bias=a.output_bias), weights)
 
 
 def _latent(t: Tape, a: LatentAttention, x: Tensor, context: Context) -> Attended:
     """`DeepseekV3Attention.forward` and `DeepseekV2Attention.forward`."""
     setup = context.setup
-    copies = a.num_heads > 1 and setup.seq_len > 1
-    q = ops.reshape(t, _latent_queries(t, a, x), "self_attn.q_proj", heads=a.num_heads, copies=copies)
+    copies, ranks = a.num_heads > 1 and setup.seq_len > 1, context.implementation.attention_ranks
+    q = ops.reshape(t, _latent_queries(t, a, x, ranks), "self_attn.q_proj", heads=a.num_heads, copies=copies)
     q_pass, q_rot = ops.split(t, q, (a.qk_nope_head_dim, a.qk_rope_head_dim), "q: parts")
 
     widths = a.kv_lora_rank, a.qk_rope_head_dim
-    compressed = linear(t, x, "self_attn.kv_a_proj_with_mqa", sum(widths), has_bias=a.bias)
+    compressed = _compress(t, x, widths, ranks, has_bias=a.bias)
     latent, k_rot = ops.split(t, compressed, widths, "kv_a: parts")
     latent = rms_norm(t, latent, "self_attn.kv_a_layernorm")
     q_rot, k_rot = rotate(t, q_rot, k_rot, context)
     query = ops.cat(t, (q_pass, q_rot), "query")
-    key, v = _expand_latent(t, a, latent, k_rot, copies=copies)
+    key, v = _expand_latent(t, a, latent, k_rot, ranks, copies=copies)
     out, weights = _kernel(t, heads_of(a), query, key, v, setup)
-    return Attended(linear(t, out, "self_attn.o_proj", x.width, has_bias=a.bias), weights)
+    return Attended(row_linear(t, out, "self_attn.o_proj", x.width, ranks=ranks, has_bias=a.bias), weights)
 
 
-def _latent_queries(t: Tape, a: LatentAttention, x: Tensor) -> Tensor:
+def _latent_queries(t: Tape, a: LatentAttention, x: Tensor, ranks: int) -> Tensor:
     width = a.num_heads * a.qk_head_dim
     if a.q_lora_rank is None:
-        return linear(t, x, "self_attn.q_proj", width)
+        return column_linear(t, x, "self_attn.q_proj", width, ranks=ranks)
     down = linear(t, x, "self_attn.q_a_proj", a.q_lora_rank, has_bias=a.bias)
     normed = rms_norm(t, down, "self_attn.q_a_layernorm")
     del down
-    return linear(t, normed, "self_attn.q_b_proj", width)
+    return column_linear(t, normed, "self_attn.q_b_proj", width, ranks=ranks)
+
+
+def _compress(t: Tape, x: Tensor, widths: tuple[int, int], ranks: int, *, has_bias: bool) -> Tensor:
+    """`kv_a_proj_with_mqa`, whole on every rank; the gradient of its rotary part is summed (`MlaKvAProjParallel`)."""
+    name = "self_attn.kv_a_proj_with_mqa"
+    compressed = linear(t, x, name, sum(widths), has_bias=has_bias)
+    if ranks == 1:
+        return compressed
+    latent, rotary = ops.split(t, compressed, widths, f"{name}: parts")
+    return ops.cat(t, (latent, collectives.sum_gradient_in_place(t, rotary, name, copies=x.rows > 1)), name)
 
 
 def _expand_latent(
-    t: Tape, a: LatentAttention, latent: Tensor, k_rot: Tensor, *, copies: bool
+    t: Tape, a: LatentAttention, latent: Tensor, k_rot: Tensor, ranks: int, *, copies: bool
 ) -> tuple[Tensor, Tensor]:
     """`expand_kv`: keys are written part by part into a new tensor, values stay a view."""
     name, widths = "self_attn.kv_b_proj", (a.qk_nope_head_dim, a.v_head_dim)
-    kv = ops.reshape(t, linear(t, latent, name, a.num_heads * sum(widths)), name, heads=a.num_heads, copies=copies)
+    kv = column_linear(t, latent, name, a.num_heads * sum(widths), ranks=ranks)
+    kv = ops.reshape(t, kv, name, heads=a.num_heads, copies=copies)
     k_pass, v = ops.split(t, kv, widths, "kv_b: parts")
     k_rot = ops.expand_heads(t, k_rot, a.num_heads, "k: shared rotary part")
     return ops.write_parts(t, k_pass, k_rot, "key"), v

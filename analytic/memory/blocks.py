@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from analytic.memory import ops
+from analytic.memory import collectives, ops
 from analytic.memory.implementation import Context
 from analytic.memory.tape import Tape
 from analytic.memory.tensors import Tensor
@@ -16,6 +16,23 @@ def linear(t: Tape, x: Tensor, name: str, out: int, *, has_bias: bool = False) -
     """`nn.Linear` of the module at hand, from the width of x to `out`."""
     bias = t.parameter(f"{name}.bias", out) if has_bias else None
     return ops.linear(t, x, t.parameter(name, out, x.width), bias=bias)
+
+
+def column_linear(t: Tape, x: Tensor, name: str, out: int, *, ranks: int, has_bias: bool = False) -> Tensor:
+    """`nn.Linear` of which each tensor-parallel rank has `out` columns."""
+    if ranks > 1:
+        x = collectives.sum_gradient(t, x, name)
+    return linear(t, x, name, out, has_bias=has_bias)
+
+
+def row_linear(t: Tape, x: Tensor, name: str, out: int, *, ranks: int, has_bias: bool = False) -> Tensor:
+    """`nn.Linear` of which each tensor-parallel rank multiplies the columns of x that it has."""
+    if ranks == 1:
+        return linear(t, x, name, out, has_bias=has_bias)
+    partial = linear(t, x, name, out, has_bias=has_bias)
+    if has_bias:
+        t.new(f"{name}: share of the bias", (out, 1), t.itemsize)
+    return collectives.sum_output(t, partial, name)
 
 
 def rms_norm(t: Tape, x: Tensor, name: str) -> Tensor:
@@ -92,19 +109,17 @@ def _rotate_complex(t: Tape, q: Tensor, k: Tensor, context: Context) -> tuple[Te
     )
 
 
-def gated_ffn(t: Tape, x: Tensor, intermediate_size: int, name: str, *, has_bias: bool = False) -> Tensor:
+def gated_ffn(t: Tape, x: Tensor, intermediate_size: int, name: str, *, ranks: int, has_bias: bool = False) -> Tensor:
     """`LlamaMLP.forward`: down(silu(gate x) * up x)."""
 
-    def project(x: Tensor, part: str, width: int) -> Tensor:
-        return linear(t, x, f"{name}.{part}", width, has_bias=has_bias)
+    def column(part: str) -> Tensor:
+        return column_linear(t, x, f"{name}.{part}", intermediate_size, ranks=ranks, has_bias=has_bias)
 
-    return project(
-        ops.mul(
-            t,
-            ops.silu(t, project(x, "gate_proj", intermediate_size), f"{name}.act_fn"),
-            project(x, "up_proj", intermediate_size),
-            f"{name}: gated product",
-        ),
-        "down_proj",
+    return row_linear(
+        t,
+        ops.mul(t, ops.silu(t, column("gate_proj"), f"{name}.act_fn"), column("up_proj"), f"{name}: gated product"),
+        f"{name}.down_proj",
         x.width,
+        ranks=ranks,
+        has_bias=has_bias,
     )

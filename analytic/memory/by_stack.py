@@ -17,11 +17,14 @@ from analytic.parallelism import transformers_fsdp2
 from analytic.parallelism.communication import Collective
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.megatron import check_megatron
+from analytic.parallelism.megatron_volumes import megatron_collectives
 from analytic.parallelism.parameters import DistributedModel, Family
 from analytic.parallelism.rank_flops import rank_flops
 from analytic.parallelism.shapes import StackModel
+from analytic.parallelism.stack_flops import megatron_flops, torchtitan_flops
 from analytic.parallelism.stacks import Stack
 from analytic.parallelism.torchtitan import check_torchtitan
+from analytic.parallelism.torchtitan_volumes import torchtitan_collectives
 
 
 def check_layout(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack) -> None:
@@ -54,22 +57,32 @@ def rank_peak(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: 
             assert_never(stack)
 
 
-def collectives(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack) -> tuple[Collective, ...]:
-    """What rank 0 sends and receives in a step."""
+def collectives(
+    config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack, rank: int
+) -> tuple[Collective, ...]:
+    """What a rank sends and receives in a step."""
     match stack:
         case "transformers-fsdp2":
-            return transformers_fsdp2.collectives(_distributed(config), setup, layout, 0)
+            return transformers_fsdp2.collectives(_distributed(config), setup, layout, rank)
+        case "torchtitan":
+            return torchtitan_collectives(_shapes(config.spec), setup, layout, rank)
+        case "megatron-te":
+            return megatron_collectives(_shapes(config.spec), setup, layout, rank)
         case _:
-            return ()
+            assert_never(stack)
 
 
-def executed_flops(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack) -> int:
-    """What rank 0 executes in a step, recomputation included."""
+def executed_flops(config: ModelConfig, setup: TrainingSetup, layout: Layout, stack: Stack, rank: int) -> int:
+    """What a rank executes in a step, recomputation included; by formula, the busiest one."""
     match stack:
         case "transformers-fsdp2":
-            return rank_flops(_distributed(config), setup, layout, 0).total
+            return rank_flops(_distributed(config), setup, layout, rank).total
+        case "torchtitan":
+            return torchtitan_flops(_shapes(config.spec), setup, layout).total
+        case "megatron-te":
+            return megatron_flops(_shapes(config.spec), setup, layout).total
         case _:
-            return 0
+            assert_never(stack)
 
 
 def _distributed(config: ModelConfig) -> DistributedModel:

@@ -46,7 +46,7 @@ def decoder_layer(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Ten
 def _feed_forward(t: Tape, layer: LayerSpec, x: Tensor, context: Context) -> Tensor:
     match layer.ffn:
         case DenseFfn(intermediate_size=width, bias=has_bias):
-            return gated_ffn(t, x, width, "mlp", has_bias=has_bias)
+            return gated_ffn(t, x, width, "mlp", ranks=context.implementation.tp, has_bias=has_bias)
         case MoeFfn():
             return moe_ffn(t, layer.ffn, x, context)
         case _:

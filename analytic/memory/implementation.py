@@ -34,11 +34,19 @@ class Implementation:
     Attributes:
         name: what a prediction says it is for.
         rotary: how q and k are turned. router: how tokens are routed, in a model with experts.
+        tp: ranks that share each matrix. vocab_size: of all of them, where the spec is that of one (`local`).
     """
 
     name: str
     rotary: RotaryKind
     router: Router | None
+    tp: int = 1
+    vocab_size: int = 0
+
+    @property
+    def attention_ranks(self) -> int:
+        """Ranks that share the heads: the plan of DeepSeek-V3 leaves attention whole."""
+        return 1 if self.router is not None and self.router.kind == "deepseek_v3" else self.tp
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,24 +4,25 @@ What a rank stores follows from the layout. What it keeps for backward is listed
 Every term has its source, but one (`_kept`): attention over a ring keeps one more tensor as wide as its output, which
 the published rows show and no line of the source was found for.
 
-Assumed: 16-bit parameters, fp32 gradients and an fp32 distributed optimizer (ZeRO-1 over dp_shard x cp), sequence
-parallelism wherever tp > 1, fused weight gradients, TransformerEngine's fused cross entropy, balanced experts.
+Assumed: 16-bit parameters, gradients in fp32 with `mixed_precision` and else in 16 bits, an fp32 distributed optimizer
+(ZeRO-1 over dp_shard x cp), sequence parallelism wherever tp > 1, fused weight gradients, TransformerEngine's fused
+cross entropy, balanced experts.
 Not counted: the allocator's rounding, and buffers of a few megabytes (token ids, rotary tables, split sizes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import mul
 
 from analytic.memory.rank_peak import RankPeak
 from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
-from analytic.parallelism.megatron import VOCAB_MULTIPLE, end_params, stage_ranges, stages_in_flight
+from analytic.parallelism.megatron import VOCAB_MULTIPLE, end_params, gradient_bytes, stage_ranges, stages_in_flight
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
 
 HALF = 2  # bytes of bf16 and fp16
-_GRADIENT = FP32_BYTES  # --accumulate-allreduce-grads-in-fp32
 # torch aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize (compute capability 9.0 and above), and
 # TransformerEngine pytorch/cpp_extensions/gemm.py, get_cublas_workspace_size_bytes. Both are torch allocations.
 _TORCH_WORKSPACE = 32 * 2**20
@@ -57,9 +58,9 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
         if counts in seen and not is_last:
             continue
         seen.add(counts)
-        dense = sum(map(_times, counts, own)) + end_params(model, layout, stage)
-        routed = sum(map(_times, counts, experts))
-        held = sum(map(_times, counts, kept)) * stages_in_flight(layout, stage) // layout.virtual_stages
+        dense = sum(map(mul, counts, own)) + end_params(model, layout, stage)
+        routed = sum(map(mul, counts, experts))
+        held = sum(map(mul, counts, kept)) * stages_in_flight(layout, stage) // layout.virtual_stages
         passing, moment = _passing(model, counts, tokens, layout, policy)
         if is_last:
             head = _head(model, tokens, layout)
@@ -69,17 +70,13 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
             stack="megatron-te",
             rank=stage * (layout.num_gpus // layout.pp),
             parameters_bytes=HALF * (dense + routed),
-            gradients_bytes=_GRADIENT * (dense + routed),
+            gradients_bytes=gradient_bytes(layout) * (dense + routed),
             optimizer_bytes=per_param * shared,
             activations_bytes=held,
             temporaries_bytes=passing + _lasting(model, counts, layout),
             moment=moment,
             origin=ORIGIN,
         )
-
-
-def _times(count: int, one: int) -> int:
-    return count * one
 
 
 def _kept(kind: LayerShape, model: StackModel, tokens: int, layout: Layout, policy: Recompute) -> int:

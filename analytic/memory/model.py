@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analytic.memory import ops
+from analytic.memory import collectives, ops
 from analytic.memory.blocks import rms_norm
 from analytic.memory.decoder import layer_in_training
 from analytic.memory.implementation import Context, Implementation
@@ -61,7 +61,7 @@ def forward(t: Tape, spec: ModelSpec, implementation: Implementation, setup: Tra
     table = t.parameter("embed_tokens", spec.vocab_size, spec.hidden_size)
     hidden = _model(t, spec, table, implementation, setup)
     weight = table if spec.tie_word_embeddings else t.parameter("lm_head", spec.vocab_size, spec.hidden_size)
-    return _loss(t, hidden, weight, setup)
+    return _loss(t, hidden, weight, implementation, setup)
 
 
 def backward(t: Tape, loss: Tensor) -> None:
@@ -74,10 +74,8 @@ def backward(t: Tape, loss: Tensor) -> None:
 
 def _model(t: Tape, spec: ModelSpec, table: Parameter, implementation: Implementation, setup: TrainingSetup) -> Tensor:
     """`LlamaModel.forward`, which holds the embeddings, the positions and the rotary tables until it returns."""
-    with t.module("embed_tokens"):
-        node = t.record(table.name, [Flow(table, table.numel * t.itemsize)])
-        embedded = t.new(table.name, (setup.tokens, spec.hidden_size), t.itemsize, node)
-    context = _positions(t, spec, implementation, setup)
+    embedded = embed(t, table, setup.tokens, implementation)
+    context = positions(t, spec, implementation, setup)
     x = embedded
     for scheduled in scheduled_layers(spec):
         t.mark(FORWARD, scheduled.label)
@@ -88,7 +86,16 @@ def _model(t: Tape, spec: ModelSpec, table: Parameter, implementation: Implement
         return rms_norm(t, x, "norm")
 
 
-def _positions(t: Tape, spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Context:
+def embed(t: Tape, table: Parameter, tokens: int, implementation: Implementation) -> Tensor:
+    """Rows of the table."""
+    with t.module("embed_tokens"):
+        if implementation.tp > 1:
+            return collectives.embedding(t, table, tokens, implementation.vocab_size)
+        node = t.record(table.name, [Flow(table, table.numel * t.itemsize)])
+        return t.new(table.name, (tokens, table.width), t.itemsize, node)
+
+
+def positions(t: Tape, spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Context:
     """Position ids and rotary tables (`LlamaRotaryEmbedding.forward`, `DeepseekV2RotaryEmbedding.forward`)."""
     seq_len, dim = setup.seq_len, rotary_dim(spec.layers[0])
     numbers = t.allocate("arange", seq_len * ops.INT64)
@@ -122,10 +129,22 @@ def _cos_and_sin(t: Tape, shape: Shape) -> tuple[Tensor, ...]:
     return tuple(t.new(f"rotary: {name}", shape, t.itemsize, category=Category.INPUTS) for name in ("cos", "sin"))
 
 
-def _loss(t: Tape, hidden: Tensor, weight: Parameter, setup: TrainingSetup) -> Tensor:
-    """`lm_head` and `ForCausalLMLoss`, with labels shifted by padding them."""
+def _loss(t: Tape, hidden: Tensor, weight: Parameter, implementation: Implementation, setup: TrainingSetup) -> Tensor:
+    logits = lm_head(t, hidden, weight, implementation)
+    return causal_lm_loss(t, logits, setup)
+
+
+def lm_head(t: Tape, hidden: Tensor, weight: Parameter, implementation: Implementation) -> Tensor:
+    """Logits of every position; tensor-parallel ranks gather their columns, so that each has all of them."""
     with t.module("lm_head"):
-        logits = ops.linear(t, hidden, weight, name="lm_head")
+        if implementation.tp == 1:
+            return ops.linear(t, hidden, weight, name="lm_head")
+        columns = ops.linear(t, collectives.sum_gradient(t, hidden, "lm_head"), weight, name="lm_head")
+        return collectives.gather_columns(t, columns, implementation.tp, implementation.vocab_size, "lm_head")
+
+
+def causal_lm_loss(t: Tape, logits: Tensor, setup: TrainingSetup) -> Tensor:
+    """`ForCausalLMLoss`, with labels shifted by padding them."""
     logits32 = ops.cast(t, logits, ops.FP32, "loss: logits in fp32")
     padded = t.new("loss: padded labels", (setup.micro_batch, setup.seq_len + 1), ops.INT64)
     labels = padded

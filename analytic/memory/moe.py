@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from analytic.memory import expert_ops, ops
+from analytic.memory import collectives, expert_ops, ops
 from analytic.memory.blocks import gated_ffn
 from analytic.memory.implementation import Context, Router
 from analytic.memory.tape import Tape
@@ -32,10 +32,10 @@ def moe_ffn(t: Tape, f: MoeFfn, x: Tensor, context: Context) -> Tensor:
     rows = x if is_shared else ops.reshape(t, x, "mlp: rows")
     routed = _route(t, f, ops.reshape(t, rows, "mlp.gate: rows"), context)
     rows = ops.reshape(t, x, "mlp: rows") if is_shared else rows
-    out = ops.reshape(t, _experts(t, f, rows, routed), "mlp: by sequence")
+    out = ops.reshape(t, _shared_out_experts(t, f, rows, routed, context.implementation.tp), "mlp: by sequence")
     if f.shared is None:
         return out
-    shared = gated_ffn(t, x, f.shared.intermediate_size, "mlp.shared_experts")
+    shared = gated_ffn(t, x, f.shared.intermediate_size, "mlp.shared_experts", ranks=context.implementation.tp)
     return ops.add(t, out, shared, "mlp: routed + shared")
 
 
@@ -129,6 +129,15 @@ def _deepseek_v3_router(t: Tape, f: MoeFfn, x: Tensor, routing: Routing) -> Rout
         held.append(total)
     weights = ops.mul_constant(t, weights, "mlp.gate: scaled weights")
     return Routed(logits, weights, indices)
+
+
+def _shared_out_experts(t: Tape, f: MoeFfn, x: Tensor, routed: Routed, ranks: int) -> Tensor:
+    """Every expert's matrices, each shared by the tensor-parallel ranks (`MoeExpertsParallel`)."""
+    if ranks == 1:
+        return _experts(t, f, x, routed)
+    x = collectives.sum_gradient_in_place(t, x, "mlp.experts")
+    weights = collectives.sum_gradient_in_place(t, routed.weights, "mlp.experts: weights")
+    return _experts(t, f, x, Routed(routed.logits, weights, routed.indices))
 
 
 def _experts(t: Tape, f: MoeFfn, x: Tensor, routed: Routed) -> Tensor:

@@ -8,7 +8,6 @@ in the answer with a reason.
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Literal
 
 from analytic.errors import FileError, PlannerError
 from analytic.huggingface.config import parse
-from analytic.io.files import configs_dir, read_text
+from analytic.io.files import configs_dir, parse_json_object, read_text
 from analytic.io.keys import Keys
 from analytic.io.located import located
 from analytic.memory.megatron import megatron_peak
@@ -167,19 +166,20 @@ def _compare(row: Cells) -> Compared:
         if framework is None:
             raise PlannerError(f"no formula for {row['framework']}")
         return replace(compared, predicted_gib=_predict(framework, row, layout) / GIB)
+    except FileError:
+        raise  # a cell that is wrong, not a run that cannot be predicted
     except PlannerError as error:
         return replace(compared, reason=str(error))
 
 
 def _predict(framework: Framework, row: Cells, layout: Layout) -> int:
-    model = StackModel.of(_spec(row))
+    policy, model = _recompute(row["recompute"]), StackModel.of(_spec(row))
     sequences = _whole(row, "micro_batch")
     if framework == "torchtitan" and layout.pp > 1:  # its batch is that of all micro-batches: config_manager.py
         sequences = -(-sequences // layout.micro_batches)
     setup = TrainingSetup(
         seq_len=_whole(row, "seq_len"), micro_batch=sequences, attention_kernel=fused_kernel(model.spec)
     )
-    policy = _recompute(row["recompute"])
     match framework:
         case "megatron-te":
             check_megatron(model.spec, setup, layout)
@@ -212,9 +212,9 @@ def _layout(row: Cells) -> Layout:
 
 def _spec(row: Cells) -> ModelSpec:
     if row.get("config"):
-        config = json.loads(row["config"])
-    elif row.get("n_experts"):
-        raise PlannerError("experts without a config")
+        config = parse_json_object(Path("config"), row["config"], is_finite=True)
+    elif row.get("n_experts") or not all(row.get(name) for name in _SHAPE):
+        raise PlannerError("neither a config nor the columns of a dense shape")
     else:
         config = {"model_type": "llama"} | {key: _whole(row, name) for name, key in _SHAPE.items()}
     return parse(Path(row["model"]), Keys(config)).spec

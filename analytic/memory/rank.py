@@ -155,8 +155,8 @@ def _base(
     for key, _, count in model.groups:
         if not (key == EMBEDDING and spec.tie_word_embeddings):
             base[Category.PARAMETERS] += groups[key].stored_bytes * count
-    base[Category.PARAMETERS] += sum(setup.rounded(size) * count for _, size, count in model_buffers(spec, stored))
     base[Category.INPUTS] = 2 * setup.rounded(setup.tokens * ops.INT64)
+    base[Category.INPUTS] += sum(setup.rounded(size) * count for _, size, count in model_buffers(spec, stored))
     if setup.attention_kernel == "eager":
         base[Category.INPUTS] += mask_bytes(setup)
     return base

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from analytic.memory import ops
 from analytic.memory.implementation import Implementation
@@ -35,19 +35,25 @@ def layer_base(layer: LayerSpec, hidden_size: int, implementation: Implementatio
 
 def model_base(spec: ModelSpec, setup: TrainingSetup) -> Live:
     """What is live before a training step: parameters, gradients if there are any, optimizer states, token ids."""
+    live = tensors_base(model_tensors(spec), setup)
+    for name, size_bytes, count in model_buffers(spec, setup.itemsize):
+        live[Category.PARAMETERS, name] += setup.rounded(size_bytes) * count
+    live[Category.INPUTS, "token ids and labels"] = 2 * setup.rounded(setup.tokens * ops.INT64)
+    if setup.attention_kernel == "eager":
+        live[Category.INPUTS, "attention mask"] = mask_bytes(setup)
+    return live
+
+
+def tensors_base(tensors: Iterable[tuple[str, int]], setup: TrainingSetup) -> Live:
+    """Parameter tensors, their gradients if there are any, and the optimizer's states of them."""
     live: Live = Live()
-    for (name, numel), count in Counter(model_tensors(spec)).items():
+    for (name, numel), count in Counter(tensors).items():
         one = setup.rounded(numel * setup.itemsize)
         live[Category.PARAMETERS, name] += one * count
         if setup.is_accumulating:
             live[Category.GRADIENTS, f"{name}.grad"] += one * count
         for state, size_bytes in _optimizer_state(numel, setup):
             live[Category.OPTIMIZER, state] += size_bytes * count
-    for name, size_bytes, count in model_buffers(spec, setup.itemsize):
-        live[Category.PARAMETERS, name] += setup.rounded(size_bytes) * count
-    live[Category.INPUTS, "token ids and labels"] = 2 * setup.rounded(setup.tokens * ops.INT64)
-    if setup.attention_kernel == "eager":
-        live[Category.INPUTS, "attention mask"] = mask_bytes(setup)
     return live
 
 

@@ -121,7 +121,7 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
 def step_segments(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Segment]:
     """Forward, backward and optimizer step in their order; above the base."""
     yield from _passes(spec, implementation, setup)
-    yield from _optimizer(spec, setup)
+    yield from optimizer_segments(list(model_tensors(spec)), setup)
 
 
 def step_events(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Event]:
@@ -159,9 +159,8 @@ def _passes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetu
             yield Segment(phase, region, 0, 1, events)
 
 
-def _optimizer(spec: ModelSpec, setup: TrainingSetup) -> Iterator[Segment]:
-    """What the optimizer's step allocates besides its states."""
-    tensors = list(model_tensors(spec))
+def optimizer_segments(tensors: list[tuple[str, int]], setup: TrainingSetup) -> Iterator[Segment]:
+    """What the optimizer's step allocates besides its states, of these parameter tensors."""
     if setup.has_master_weights:
         yield Segment("gradients to fp32", "", 0, 1, _to_fp32(tensors, setup))
     if names := cost_of(setup.optimizer).copies:

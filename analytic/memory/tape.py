@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from analytic.memory.tensors import (
+    AllRestoredError,
     Category,
     Event,
     Flow,
@@ -29,10 +30,6 @@ from analytic.memory.tensors import (
     Storage,
     Tensor,
 )
-
-
-class _AllRestoredError(Exception):
-    """Recomputation has restored the last saved tensor; torch's checkpoint stops it there (`early_stop`)."""
 
 
 class Hooks:
@@ -148,13 +145,13 @@ class Tape:
     def save(self, node: Node, tensor: Tensor) -> None:
         """The node holds a tensor for backward; under checkpointing, only room for it."""
         if not self._frames:
-            node.saved.append(_held(tensor.storage))
+            node.saved.append(Saved(tensor.storage))
             return
         frame = self._frames[-1]
         if frame.is_restoring:
-            _restore(frame, tensor.storage)
+            frame.restore(tensor.storage)
             return
-        node.saved.append(_reserved(frame))
+        node.saved.append(frame.reserve())
         node.frame = frame
 
     def checkpoint(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -164,12 +161,12 @@ class Tape:
         """
         outer = self._frames[-1] if self._frames else None
         if outer is None:
-            held = _held(x.storage)
+            held = Saved(x.storage)
         elif outer.is_restoring:
             held = Saved(None)
-            _restore(outer, x.storage)
+            outer.restore(x.storage)
         else:
-            held = _reserved(outer)
+            held = outer.reserve()
         self._frames.append(Frame(call, x, held, outer))
         out = call(x)
         self._frames.pop()
@@ -177,11 +174,14 @@ class Tape:
 
     # Backward
 
-    def start_backward(self, out: Tensor) -> Storage:
-        """A gradient of `out` arrives. Whoever keeps what is returned keeps it alive."""
+    def start_backward(self, out: Tensor, received: Storage | None = None) -> Storage:
+        """A gradient of `out` arrives. Whoever keeps what is returned keeps it alive.
+
+        `received`: it exists already, and its owner keeps it, so that nothing is added to it in place.
+        """
         size_bytes = out.size_bytes
-        gradient = self.allocate("gradient of the output", size_bytes)
-        self._deliver(Flow(out, size_bytes), Gradient(gradient, size_bytes, False))
+        gradient = received or self.allocate("gradient of the output", size_bytes)
+        self._deliver(Flow(out, size_bytes), Gradient(gradient, size_bytes, received is not None))
         return gradient
 
     def backward(self, out: Tensor) -> None:
@@ -243,7 +243,7 @@ class Tape:
             frame.held.storage = None  # the outer frame lets go of what it restored once that is fetched
         frame.is_restoring = True
         self._frames.append(frame)
-        with suppress(_AllRestoredError):
+        with suppress(AllRestoredError):
             frame.call(x)
         while self._frames.pop() is not frame:  # it may stop inside an inner call
             pass
@@ -294,7 +294,14 @@ class Tape:
         return total
 
     def _deliver_to_leaf(self, to: Leaf, gradient: Gradient) -> None:
+        part = None
+        if to.gradient is not None and isinstance(to, Parameter):
+            own_bytes = to.numel * self.itemsize
+            if own_bytes < gradient.size_bytes:  # that of a whole table: DTensor copies this rank's rows to add them
+                part = self.allocate(f"{to.name}: rows of this rank", own_bytes)
+                gradient = Gradient(gradient.storage, own_bytes, True)
         to.gradient = total = self._sum(to.name, to.gradient, gradient)
+        del part
         to.due -= 1
         if to.due or not isinstance(to, Parameter):
             return
@@ -309,28 +316,6 @@ class Tape:
             label.category = Category.GRADIENTS
             to.grad = storage
         self._hooks.gradient_ready(self, to)
-
-
-def _held(storage: Storage | None) -> Saved:
-    if storage is not None:
-        storage.keep()
-    return Saved(storage)
-
-
-def _reserved(frame: Frame) -> Saved:
-    """Room for what a checkpointed call would save."""
-    slot = Saved(None)
-    frame.slots.append(slot)
-    return slot
-
-
-def _restore(frame: Frame, storage: Storage | None) -> None:
-    frame.slots[frame.filled].storage = storage
-    frame.filled += 1
-    if storage is not None:
-        storage.keep()
-    if frame.filled == len(frame.slots):
-        raise _AllRestoredError
 
 
 def _graph(root: Node) -> list[Node]:

@@ -163,6 +163,12 @@ class Saved:
 
     def __init__(self, storage: Storage | None) -> None:
         self.storage = storage
+        if storage is not None:
+            storage.keep()
+
+
+class AllRestoredError(Exception):
+    """Recomputation has restored the last saved tensor; torch's checkpoint stops it there (`early_stop`)."""
 
 
 class Frame:
@@ -183,6 +189,25 @@ class Frame:
         self.slots: list[Saved] = []
         self.filled = 0
         self.is_restoring = False
+
+    def reserve(self) -> Saved:
+        """Room for what the call would save."""
+        slot = Saved(None)
+        self.slots.append(slot)
+        return slot
+
+    def restore(self, storage: Storage | None) -> None:
+        """Fill the next of what it would have saved.
+
+        Raises:
+            AllRestoredError: that was the last.
+        """
+        self.slots[self.filled].storage = storage
+        self.filled += 1
+        if storage is not None:
+            storage.keep()
+        if self.filled == len(self.slots):
+            raise AllRestoredError
 
 
 class Node:

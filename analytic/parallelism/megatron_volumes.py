@@ -15,7 +15,7 @@ from analytic.model.spec import LatentAttention
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.communication import Collective
 from analytic.parallelism.layout import Layout
-from analytic.parallelism.megatron import VOCAB_MULTIPLE, end_params, stage_ranges
+from analytic.parallelism.megatron import VOCAB_MULTIPLE, end_params, gradient_bytes, stage_ranges
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
 from analytic.parallelism.tally import Tally
 
@@ -99,7 +99,7 @@ def _around(tally: Tally, model: StackModel, tokens: int, layout: Layout, stage:
         tally.add("tp", "reduce_scatter", "lm_head", layout.tp, times, size)
         tally.add("tp", "all_gather", "loss", layout.tp, times, 3 * FP32_BYTES * tokens * layout.tp)
         whole += model.last_params
-    tally.add("tp", "all_reduce", "norms", layout.tp, 1, FP32_BYTES * whole)
+    tally.add("tp", "all_reduce", "norms", layout.tp, 1, gradient_bytes(layout) * whole)
 
 
 def _pipeline(tally: Tally, model: StackModel, tokens: int, layout: Layout, stage: int) -> None:
@@ -111,22 +111,22 @@ def _pipeline(tally: Tally, model: StackModel, tokens: int, layout: Layout, stag
         tally.add("pp", direction, "hidden_states", layout.pp, crossings * m, size)
     if layout.pp > 1 and model.spec.tie_word_embeddings and (is_first or is_last):
         rows = padded_vocab(model.spec.vocab_size, layout.tp, VOCAB_MULTIPLE) // layout.tp
-        tally.add("pp", "all_reduce", "embed_tokens", 2, 1, FP32_BYTES * rows * model.spec.hidden_size)
+        tally.add("pp", "all_reduce", "embed_tokens", 2, 1, gradient_bytes(layout) * rows * model.spec.hidden_size)
 
 
 def _data_parallel(tally: Tally, model: StackModel, layout: Layout, stage: int) -> None:
-    """ZeRO-1: fp32 gradients are scattered, 16-bit parameters gathered; copies of the group sum their shards."""
+    """ZeRO-1: gradients are scattered, 16-bit parameters gathered; copies of the group sum their shards."""
     counts = model.counts(stage_ranges(model.num_layers, layout, stage))
     dense = end_params(model, layout, stage)
     experts = 0
     for count, kind in zip(counts, model.kinds, strict=True):
         dense += count * (kind.whole_params + kind.split_params // layout.tp)
         experts += count * kind.expert_params // (layout.ep * layout.etp)
-    shards = layout.dp_shard * layout.cp
-    tally.add("dp_shard", "reduce_scatter", "gradients", shards, 1, FP32_BYTES * dense)
+    shards, gradient = layout.dp_shard * layout.cp, gradient_bytes(layout)
+    tally.add("dp_shard", "reduce_scatter", "gradients", shards, 1, gradient * dense)
     tally.add("dp_shard", "all_gather", "parameters", shards, 1, _HALF * dense)
-    tally.add("efsdp", "reduce_scatter", "gradients.experts", layout.efsdp, 1, FP32_BYTES * experts)
+    tally.add("efsdp", "reduce_scatter", "gradients.experts", layout.efsdp, 1, gradient * experts)
     tally.add("efsdp", "all_gather", "parameters.experts", layout.efsdp, 1, _HALF * experts)
     copies = layout.dp_replicate
-    tally.add("dp_replicate", "all_reduce", "gradients", copies, 1, FP32_BYTES * -(-dense // shards))
-    tally.add("dp_replicate", "all_reduce", "gradients.experts", copies, 1, FP32_BYTES * -(-experts // layout.efsdp))
+    tally.add("dp_replicate", "all_reduce", "gradients", copies, 1, gradient * -(-dense // shards))
+    tally.add("dp_replicate", "all_reduce", "gradients.experts", copies, 1, gradient * -(-experts // layout.efsdp))

@@ -126,7 +126,9 @@ class Pipeline:
         """How much longer a step takes than one rank computes, in forward passes of one stage.
 
         Backward takes two, one for the gradients of its input and one for those of its weights; stages are equal
-        and sending is free. A rank computes 3 m v of them.
+        and sending is free. A rank computes 3 m v of them. The pairs that DualPipeV overlaps run one after the other,
+        as torch runs them without a function of the caller's; were both to wait for each other's inputs, it would be
+        2 (p - 1).
         """
         p, m, v = self.ranks, self.micro_batches, self.virtual_stages
         missing = max(0, p - m)  # micro-batches that it would take to fill every rank
@@ -141,6 +143,6 @@ class Pipeline:
             case "zbv":
                 return max(p - 1, 4 * (p - 1) - 2 * (m - 1))
             case "dualpipev":
-                return 2 * (p - 1)
+                return p - 1
             case _:
                 assert_never(self.schedule)

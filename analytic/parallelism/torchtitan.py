@@ -9,12 +9,11 @@ from __future__ import annotations
 from analytic.model.optimizer import FP32_BYTES
 from analytic.model.spec import PRE_NORM, DenseFfn, GroupedQueryAttention, LayerSpec, ModelSpec
 from analytic.model.training import TrainingSetup
-from analytic.parallelism.layout import Layout, PipelineSchedule
+from analytic.parallelism.layout import Layout
+from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.shapes import Range, StackModel, expect, expect_divides, padded_vocab
 
 _AROUND = 2  # layers that torchtitan counts embedding and head as: pipeline_parallel_first_stage_less_layers, ..._last
-_SINGLE: tuple[PipelineSchedule, ...] = ("gpipe", "1f1b")
-_LOOPED: tuple[PipelineSchedule, ...] = ("interleaved-1f1b", "looped-bfs")
 
 
 def stage_ranges(num_layers: int, layout: Layout, rank: int) -> list[Range]:
@@ -23,30 +22,19 @@ def stage_ranges(num_layers: int, layout: Layout, rank: int) -> list[Range]:
     >>> [stage_ranges(32, Layout(pp=4, micro_batches=4), rank) for rank in range(4)]
     [[(0, 8)], [(8, 17)], [(17, 25)], [(25, 32)]]
     """
-    stages = layout.pp * layout.virtual_stages
-    if stages == 1:
-        return [(0, num_layers)]
-    size, over = divmod(num_layers + _AROUND, stages)
+    pipeline = Pipeline.of(layout)
+    size, over = divmod(num_layers + _AROUND, pipeline.num_stages)
     ranges = []
-    for stage in range(rank, stages, layout.pp):
+    for stage in pipeline.stages_of(rank):
         first, end = (index * size + min(index, over) - 1 for index in (stage, stage + 1))
         ranges.append((max(first, 0), min(end, num_layers)))
     return ranges
 
 
-def stages_in_flight(layout: Layout, rank: int) -> int:
-    """The most (stage, micro-batch) pairs whose activations a pipeline rank holds.
-
-    Source: torch.distributed.pipelining, schedules.py.
-    """
-    pp, m, v = layout.pp, layout.micro_batches, layout.virtual_stages
-    match layout.pipeline_schedule:
-        case "1f1b":
-            return min(m, pp - rank)
-        case "interleaved-1f1b":
-            return min(m * v, 2 * (pp - 1 - rank) + (v - 1) * pp + 1)
-        case _:
-            return m * v
+def last_rank(layout: Layout) -> int:
+    """The pipeline rank that holds the head: the first one where the schedule is V-shaped."""
+    pipeline = Pipeline.of(layout)
+    return pipeline.rank_of(pipeline.num_stages - 1)
 
 
 def end_params(model: StackModel, layout: Layout, rank: int) -> int:
@@ -54,7 +42,7 @@ def end_params(model: StackModel, layout: Layout, rank: int) -> int:
     spec = model.spec
     table = padded_vocab(spec.vocab_size, layout.tp) // layout.tp * spec.hidden_size
     first = table if rank == 0 else 0
-    last = model.last_params + (0 if spec.tie_word_embeddings else table) if rank == layout.pp - 1 else 0
+    last = model.last_params + (0 if spec.tie_word_embeddings else table) if rank == last_rank(layout) else 0
     return first + last
 
 
@@ -111,19 +99,16 @@ def _check_axes(spec: ModelSpec, setup: TrainingSetup, layout: Layout) -> None:
 
 
 def _check_pipeline(spec: ModelSpec, layout: Layout) -> None:
-    pp, v, m, schedule = layout.pp, layout.virtual_stages, layout.micro_batches, layout.pipeline_schedule
+    pp, v, schedule = layout.pp, layout.virtual_stages, layout.pipeline_schedule
     if pp == 1:
         expect(v == 1, f"virtual_stages = {v}: expected 1 without a pipeline (pp = 1)")
         return
     expect(not spec.tie_word_embeddings, f"pp = {pp}: expected 1, as the embedding is tied to the head")
-    if v == 1:
-        expect(schedule in _SINGLE, f"pipeline_schedule = {schedule}: expected 1f1b or gpipe with virtual_stages = 1")
-    else:
-        wanted = f"expected interleaved-1f1b or looped-bfs with virtual_stages = {v}"
-        expect(schedule in _LOOPED, f"pipeline_schedule = {schedule}: {wanted}")
+    is_single = schedule in ("gpipe", "1f1b")
+    expect(is_single or v > 1, f"virtual_stages = {v}: expected at least 2 with pipeline_schedule = {schedule}")
     most = (len(spec.layers) + _AROUND) // 2
-    expect(pp * v <= most, f"pp = {pp}, virtual_stages = {v}: expected a product of at most {most}, two layers a stage")
-    if schedule == "1f1b":
-        expect(m >= pp, f"micro_batches = {m}: expected at least pp = {pp} with 1f1b")
-    if schedule == "interleaved-1f1b":
-        expect(m % pp == 0, f"micro_batches = {m}: expected a multiple of pp = {pp} with interleaved-1f1b")
+    expect(
+        pp * v <= most,
+        f"pp = {pp}, virtual_stages = {v}: expected a product of at most {most}, so that every stage has a layer",
+    )
+    Pipeline.of(layout)

@@ -11,9 +11,10 @@ from analytic.model.optimizer import FP32_BYTES
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.communication import Collective
 from analytic.parallelism.layout import Layout
+from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel
 from analytic.parallelism.tally import Tally
-from analytic.parallelism.torchtitan import end_params, stage_ranges, stored_bytes
+from analytic.parallelism.torchtitan import end_params, last_rank, stage_ranges, stored_bytes
 
 _HALF = 2
 
@@ -34,10 +35,7 @@ def torchtitan_collectives(
     _around(tally, model, tokens, layout, stage)
     ends = end_params(model, layout, stage)
     _sharded(tally, "root", ends, 1, 0, layout)
-    crossings = (layout.virtual_stages - (stage == layout.pp - 1)) + (layout.virtual_stages - (stage == 0))
-    size = _HALF * tokens * model.spec.hidden_size // layout.tp
-    for direction in ("send", "recv"):
-        tally.add("pp", direction, "hidden_states", layout.pp, crossings * m, size)
+    _pipeline(tally, model, tokens, layout, stage)
     return tally.collectives()
 
 
@@ -71,11 +69,22 @@ def _around(tally: Tally, model: StackModel, tokens: int, layout: Layout, stage:
     if stage == 0:
         tally.add("tp", "reduce_scatter", "embed_tokens", layout.tp, times, size)
         tally.add("tp", "all_gather", "embed_tokens", layout.tp, times, size)
-    if stage == layout.pp - 1:
+    if stage == last_rank(layout):
         tally.add("tp", "all_gather", "lm_head", layout.tp, times, size)
         tally.add("tp", "reduce_scatter", "lm_head", layout.tp, times, size)
         tally.add("tp", "all_reduce", "loss", layout.tp, 3 * times, FP32_BYTES * tokens)
         tally.add("tp", "all_reduce", "norm", layout.tp, times, _HALF * model.last_params)
+
+
+def _pipeline(tally: Tally, model: StackModel, tokens: int, layout: Layout, rank: int) -> None:
+    """Hidden states forward and their gradients back, between stages on different ranks."""
+    pipeline = Pipeline.of(layout)
+    size = _HALF * tokens * model.spec.hidden_size // layout.tp
+    for stage in pipeline.stages_of(rank):
+        for other in (stage - 1, stage + 1):
+            if 0 <= other < pipeline.num_stages and pipeline.rank_of(other) != rank:
+                tally.add("pp", "send", "hidden_states", layout.pp, layout.micro_batches, size)
+                tally.add("pp", "recv", "hidden_states", layout.pp, layout.micro_batches, size)
 
 
 def _sharded(tally: Tally, path: str, params: int, groups: int, again: int, layout: Layout) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from analytic.planning.architectures import ParamsMeasure
-from analytic.scaling.laws import ParamsConvention
+from analytic.scaling.laws import Convention
 
 BAND_NATS = 0.005  # chosen: a smaller difference in predicted loss decides nothing
 WORSE = Fraction(1, 10)  # what MFU and price are moved by, to show the sensitivity of the answer
@@ -19,4 +19,8 @@ MOE_APPROXIMATION = (
 )
 
 # What a family counts for a law of dense models: an MoE counts as its active parameters.
-LAW_MEASURE: dict[ParamsConvention, ParamsMeasure] = {"total": "active", "non_embedding": "non_embedding"}
+LAW_MEASURE: dict[Convention, ParamsMeasure] = {
+    "total": "active",
+    "active": "active",
+    "non_embedding": "non_embedding",
+}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
+from typing import assert_never
 
 from analytic.errors import UsageError
 from analytic.limits import MOST_GPUS
@@ -26,16 +27,18 @@ from analytic.planning.guards import (
     link_warnings,
     machine_warnings,
     placement_warnings,
+    price_warnings,
     size_warnings,
 )
 from analytic.planning.intervals import PlanIntervals, plan_intervals
+from analytic.planning.laws import allocated
 from analytic.planning.losses import Objective, Outcome
 from analytic.planning.market import Market, Option, compute_of, flat_option
 from analytic.planning.placement import Placement, place
 from analytic.planning.request import Request
 from analytic.planning.search import Found, offers, search
 from analytic.planning.sizes import Served, Size, curve, served
-from analytic.scaling.laws import OutOfRange, ScalingLaw
+from analytic.scaling.laws import AllocationLaw, OutOfRange, ScalingLaw
 from analytic.scaling.optimum import SIX_N, Allocation
 from analytic.units import exact
 
@@ -63,6 +66,7 @@ class Sensitivity:
 
     Attributes:
         laws: the smooth optimum of the same compute under every law.
+        allocations: the architecture that laws without a loss find best.
         lower_mfu, higher_price: the smooth optimum with 10% less MFU or a 10% higher price; a machine that is there
             already has no price to move.
         best_of_family: the least loss of all its architectures, however far from the optimum's N.
@@ -70,6 +74,7 @@ class Sensitivity:
     """
 
     laws: tuple[tuple[ScalingLaw, Allocation], ...]
+    allocations: tuple[tuple[AllocationLaw, Outcome], ...]
     lower_mfu: Allocation
     higher_price: Allocation | None
     best_of_family: Outcome
@@ -160,7 +165,11 @@ class Plan:
 
 
 def make_plan(
-    request: Request, laws: Iterable[ScalingLaw], *, today: date | None = None, is_rehearsal: bool = False
+    request: Request,
+    laws: Iterable[ScalingLaw | AllocationLaw],
+    *,
+    today: date | None = None,
+    is_rehearsal: bool = False,
 ) -> Plan:
     """Spend a budget on the GPU of the market that gives the most for a dollar, of those that can run the plan.
 
@@ -225,10 +234,11 @@ def _plan(
     market: Market,
     skipped: tuple[Skipped, ...],
     chosen: _Tried,
-    laws: tuple[ScalingLaw, ...],
+    laws: tuple[ScalingLaw | AllocationLaw, ...],
     today: date | None,
 ) -> Plan:
-    found, law, data = chosen.found, request.law, request.data
+    found, data = chosen.found, request.data
+    law = request.allocation or request.law
     outcome, option = found.outcome, found.option
     goal = request.search_goal(option)
     candidate, tokens = outcome.candidate, outcome.tokens
@@ -249,6 +259,7 @@ def _plan(
         *size_warnings(request.params, params.total),
         *law_warnings(law, candidate.params, tokens, data.epochs(tokens), extrapolations),
         *machine_warnings(option.price, option.mfu, option.dtype, today),
+        *price_warnings(None if serving is None else serving.price, "the price of serving", today),
         *link_warnings(option.gpu, option.mfu, chosen.placement),
         *placement_warnings(chosen.placement, tokens, goal.family.seq_len),
     ]
@@ -284,12 +295,24 @@ def _flat(option: Option) -> Option:
     return flat_option(option.gpu, option.dtype, option.mfu, option.price)
 
 
-def _sensitivity(request: Request, goal: Objective, laws: Iterable[ScalingLaw], option: Option) -> Sensitivity:
+def _sensitivity(
+    request: Request, goal: Objective, laws: Iterable[ScalingLaw | AllocationLaw], option: Option
+) -> Sensitivity:
     compute = compute_of(request.budget, option)
     optimum = goal.optimum(compute)
     near = [c.params for c in goal.front if abs(goal.loss(c, float(compute)) - optimum.loss) <= BAND_NATS]
+    with_loss, without = list[tuple[ScalingLaw, Allocation]](), list[tuple[AllocationLaw, Outcome]]()
+    for law in laws:
+        match law:
+            case ScalingLaw():
+                with_loss.append((law, request.goal(option, law).optimum(compute)))
+            case AllocationLaw():
+                without.append((law, goal.outcome(allocated(law, goal, compute), compute)))
+            case _:
+                assert_never(law)
     return Sensitivity(
-        laws=tuple((law, request.goal(option, law).optimum(compute)) for law in laws),
+        laws=tuple(with_loss),
+        allocations=tuple(without),
         lower_mfu=goal.optimum(compute * (1 - WORSE)),
         higher_price=goal.optimum(compute / (1 + WORSE)) if isinstance(request.budget, Dollars) else None,
         best_of_family=goal.outcome(goal.best(compute), compute),

@@ -14,11 +14,11 @@ from analytic.planning.intervals import PlanIntervals
 from analytic.planning.losses import Outcome
 from analytic.planning.placement import Placement
 from analytic.scaling.fitted_plan import FARTHEST_USEFUL_DECADES
-from analytic.scaling.laws import MANY_EPOCHS, OutOfRange, ScalingLaw
+from analytic.scaling.laws import MANY_EPOCHS, Law, OutOfRange
 
 
 def law_warnings(
-    law: ScalingLaw, params: int, tokens: int, epochs: float | None, extrapolations: tuple[OutOfRange, ...]
+    law: Law, params: int, tokens: int, epochs: float | None, extrapolations: tuple[OutOfRange, ...]
 ) -> Iterator[str]:
     """Where a law is used beyond what it is evidence for; `params` as the law counts them."""
     if tokens < LEAST_TOKENS_PER_PARAM * params:
@@ -46,7 +46,7 @@ def size_warnings(asked: int | None, params: int) -> Iterator[str]:
         yield f"no architecture within 1% of {asked:.3g} parameters: the nearest of the family has {params:.3g}"
 
 
-def interval_warnings(law: ScalingLaw, intervals: PlanIntervals) -> Iterator[str]:
+def interval_warnings(law: Law, intervals: PlanIntervals) -> Iterator[str]:
     """Where a law of one's own is asked so far beyond its runs that a rule of thumb chose better."""
     if intervals.too_far:
         params, tokens = intervals.chinchilla
@@ -64,11 +64,16 @@ def _times(outside: OutOfRange) -> str:
 
 def machine_warnings(price: Price | None, mfu: Mfu, dtype: str, today: date | None) -> Iterator[str]:
     """A price of more than a year before `today`, and an fp8 MFU that nobody measured in fp8."""
-    day = None if price is None else price.date
-    if day is not None and today is not None and today - day > timedelta(days=MOST_PRICE_AGE_DAYS):
-        yield f"the price is of {day.isoformat()}, more than a year ago: give a current one"
+    yield from price_warnings(price, "the price", today)
     if dtype == "fp8" and isinstance(mfu, Assumed) and mfu.by == "default":
         yield "fp8 at an MFU as measured and published in bf16: runs in fp8 reach a smaller share of their peak"
+
+
+def price_warnings(price: Price | None, name: str, today: date | None) -> Iterator[str]:
+    """A price of more than a year before `today`."""
+    day = None if price is None else price.date
+    if day is not None and today is not None and today - day > timedelta(days=MOST_PRICE_AGE_DAYS):
+        yield f"{name} is of {day.isoformat()}, more than a year ago: give a current one"
 
 
 def placement_warnings(placement: Placement | NotPredicted, tokens: int, seq_len: int) -> Iterator[str]:

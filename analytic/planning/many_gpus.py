@@ -41,7 +41,7 @@ class ManyGpus:
         """None where it is not predicted and the states alone do not decide it."""
         if self.chosen is not None:
             return self.chosen.fits
-        return False if self.least_states > self.num_gpus * self.question.available_bytes else None
+        return False if self.least_states > self.num_gpus * self.question.memory_bytes else None
 
     @property
     def least_states(self) -> int:

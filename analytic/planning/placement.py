@@ -38,7 +38,7 @@ class Placement:
         peak_bytes: of the fullest GPU. beyond_bytes: of them, what was measured in excess of the schedule.
         recompute: what the backward pass recomputes. reserve_bytes: of `memory_bytes`, what is kept free.
         most_sequences: those of one optimizer step, or of the run, that the GPUs share; None where that is open.
-        least_gpus: that hold it and all have a micro-batch; None where no number does.
+        least_gpus: that hold it and all have a micro-batch; None where no number that was tried does.
         num_gpus: as planned, or else those that the memory takes. fits: whether so many hold it and all work.
         most_micro_batch: the largest power of two that fits on `num_gpus`; 0 if none does.
         measured: the layers of which the peak was measured.
@@ -127,7 +127,7 @@ def place_setup(
     node_gpus: int = NODE_GPUS,
     most_sequences: int | None = None,
     memory: MeasuredMemory | None = None,
-    reserve_bytes: int = RESERVE_BYTES,
+    reserve_bytes: int | None = None,
 ) -> Placement | NotPredicted:
     """Put a training step on GPUs.
 
@@ -136,6 +136,7 @@ def place_setup(
         most_sequences: sequences of the global batch, or of the whole run where no batch is fixed: more data ranks
             than these can feed with a micro-batch each do not fit. None leaves that open.
         memory: what was measured on such a GPU, in excess of what is predicted of the same layer.
+        reserve_bytes: what is kept free; None is the default of one GPU, and the allowance of a layout of several.
     """
     schedule = schedule_of(config, setup)
     if isinstance(schedule, NotPredicted):
@@ -148,7 +149,8 @@ def place_setup(
             setup=rank_setup(setup),
             recompute=setup.checkpointing,
             memory_bytes=memory_bytes,
-            allowance_bytes=reserve_bytes + max((0, *(layer.beyond_bytes for layer in measured))),
+            reserve_bytes=reserve_bytes,
+            beyond_bytes=max((0, *(layer.beyond_bytes for layer in measured))),
         ),
         node_gpus=node_gpus,
         most_sequences=most_sequences,
@@ -162,11 +164,11 @@ def place_setup(
         fit=None if held is None else held.fit,
         peak_bytes=None if held is None else held.peak_bytes,
         moment="" if held is None else held.moment,
-        beyond_bytes=step.question.allowance_bytes - reserve_bytes,
+        beyond_bytes=step.question.beyond_bytes,
         micro_batch=setup.micro_batch,
         recompute=setup.checkpointing,
         memory_bytes=memory_bytes,
-        reserve_bytes=reserve_bytes,
+        reserve_bytes=step.reserve_on_one if held is None or held.fit is None else held.fit.allowance_bytes,
         most_sequences=most_sequences,
         least_gpus=None if least is None or not step.feeds(least) else least.num_gpus,
         num_gpus=chosen,
@@ -185,6 +187,16 @@ class _Step:
     node_gpus: int
     most_sequences: int | None
 
+    @property
+    def reserve_on_one(self) -> int:
+        """What is kept free of a single GPU."""
+        given = self.question.reserve_bytes
+        return RESERVE_BYTES if given is None else given
+
+    @property
+    def _room_on_one(self) -> int:
+        return self.question.memory_bytes - self.reserve_on_one - self.question.beyond_bytes
+
     def on(self, num_gpus: int) -> _Held | None:
         """FSDP over so many GPUs where that fits, or else the best layout of all; None where none is predicted."""
         if num_gpus == 1:
@@ -199,7 +211,7 @@ class _Step:
     def least_gpus(self) -> _Held | None:
         """On the fewest GPUs: one, FSDP over a few, or whole nodes in any layout."""
         one = self._on_one(self.schedule.setup.micro_batch)
-        if one.peak_bytes <= self.question.available_bytes:
+        if one.peak_bytes <= self._room_on_one:
             return one
         fits, high = None, 1
         while fits is None and high < MOST_GPUS:
@@ -226,11 +238,12 @@ class _Step:
 
     def _takes(self, held: _Held, micro_batch: int) -> bool:
         if held.fit is None:
-            return self._on_one(micro_batch).peak_bytes <= self.question.available_bytes
+            return self._on_one(micro_batch).peak_bytes <= self._room_on_one
         return held.fit.takes(micro_batch)
 
     def fits(self, held: _Held) -> bool:
-        return self.feeds(held) and held.peak_bytes <= self.question.available_bytes
+        has_room = held.peak_bytes <= self._room_on_one if held.fit is None else held.fit.fits
+        return self.feeds(held) and has_room
 
     def feeds(self, held: _Held) -> bool:
         """Whether every data rank has a micro-batch."""

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig
+from analytic.memory.allowance import AllowanceLine, allowance
 from analytic.memory.by_stack import check_layout, collectives, executed_flops, rank_peak
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.rank_peak import RankPeak
@@ -33,7 +34,8 @@ class RankFit:
 
     Attributes:
         setup: micro-batch and what is recomputed among it. peak: of the rank that has the highest.
-        available_bytes: of the GPU, without the allowance.
+        memory_bytes: of the GPU. reserve_bytes: what is kept free of it; None is the allowance of stack and layout.
+        beyond_bytes: what was measured in excess of the prediction, likewise kept free.
     """
 
     config: ModelConfig
@@ -41,7 +43,26 @@ class RankFit:
     layout: Layout
     setup: TrainingSetup
     peak: RankPeak
-    available_bytes: int
+    memory_bytes: int
+    reserve_bytes: int | None
+    beyond_bytes: int = 0
+
+    @cached_property
+    def allowance(self) -> tuple[AllowanceLine, ...]:
+        """What the peak does not contain."""
+        if self.reserve_bytes is not None:
+            return (AllowanceLine("kept free", self.reserve_bytes, "given"),)
+        has_experts = self.config.spec.has_experts
+        return allowance(self.stack, self.layout, self.peak.peak_bytes, has_experts=has_experts)
+
+    @property
+    def allowance_bytes(self) -> int:
+        return sum(line.size_bytes for line in self.allowance) + self.beyond_bytes
+
+    @property
+    def available_bytes(self) -> int:
+        """Of the GPU, for tensors."""
+        return self.memory_bytes - self.allowance_bytes
 
     @property
     def fits(self) -> bool:
@@ -55,12 +76,12 @@ class RankFit:
     @cached_property
     def collectives(self) -> tuple[Collective, ...]:
         """Of one step of that rank."""
-        return collectives(self.config, self.setup, self.layout, self.stack)
+        return collectives(self.config, self.setup, self.layout, self.stack, self.peak.rank)
 
     @property
     def executed_flops(self) -> int:
         """Of one step of that rank, recomputation included."""
-        return executed_flops(self.config, self.setup, self.layout, self.stack)
+        return executed_flops(self.config, self.setup, self.layout, self.stack, self.peak.rank)
 
     @property
     def bytes_per_token(self) -> float:
@@ -70,8 +91,9 @@ class RankFit:
 
     def takes(self, micro_batch: int) -> bool:
         """Whether another micro-batch fits, at as many of them."""
-        found = rank_peak(self.config, replace(self.setup, micro_batch=micro_batch), self.layout, self.stack)
-        return isinstance(found, RankPeak) and found.peak_bytes <= self.available_bytes
+        setup = replace(self.setup, micro_batch=micro_batch)
+        found = rank_peak(self.config, setup, self.layout, self.stack)
+        return isinstance(found, RankPeak) and replace(self, setup=setup, peak=found).fits
 
     @cached_property
     def most_micro_batch(self) -> int:
@@ -92,18 +114,15 @@ class Question:
 
     Attributes:
         recompute: what was asked for; None tries none, then full.
-        memory_bytes: of a GPU. allowance_bytes: of them, what torch's tensors cannot have.
+        memory_bytes, reserve_bytes, beyond_bytes: as those of `RankFit`.
     """
 
     config: ModelConfig
     setup: TrainingSetup
     recompute: Checkpointing | None
     memory_bytes: int
-    allowance_bytes: int
-
-    @property
-    def available_bytes(self) -> int:
-        return self.memory_bytes - self.allowance_bytes
+    reserve_bytes: int | None = None
+    beyond_bytes: int = 0
 
     def fit(self, layout: Layout, stack: Stack) -> RankFit | NotPredicted:
         """A layout with the least recomputation that fits, or with all of it.
@@ -125,7 +144,9 @@ class Question:
                 layout=layout,
                 setup=setup,
                 peak=peak,
-                available_bytes=self.available_bytes,
+                memory_bytes=self.memory_bytes,
+                reserve_bytes=self.reserve_bytes,
+                beyond_bytes=self.beyond_bytes,
             )
             if found.fits:
                 break

@@ -12,7 +12,7 @@ from analytic.planning.published_run import headline, shipped_runs
 from analytic.report.document import Cell, Column, Document, Line, Section, Table
 from analytic.report.families import families_table
 from analytic.report.units import compact, gib_text, percent
-from analytic.scaling.law_file import load_laws
+from analytic.scaling.law_file import load_all_laws
 
 
 def models_table() -> Table:
@@ -80,7 +80,7 @@ def laws_table() -> Table:
         Column("citation", "citation", is_left=True),
     )
     rows = []
-    for law in load_laws().values():
+    for law in load_all_laws().values():
         ranges = {quantity: list(bounds) for quantity, bounds in law.fitted.items()}
         fitted = "not stated" if "params" not in law.fitted else " to ".join(map(compact, law.fitted["params"]))
         name, means, citation = (Cell(text, text) for text in (law.name, law.n_means, law.citation))

@@ -75,14 +75,14 @@ def _counted(plan: Plan) -> str:
 
 def _beyond(plan: Plan) -> str:
     """Where the plan is outside of what the law was fitted on."""
-    law, names = plan.request.law, {"params": "N", "tokens": "D", "flops": "C"}
+    law, names = plan.request.law, {"params": "N", "tokens": "D", "flops": "C", "experts": "experts"}
     if not law.fitted:
         return f"what {name_of(law)} was fitted on is not stated"
     outside = [
         f"{names[each.quantity]} {_times(each.value / each.most)}"
         if each.value > each.most
         else f"{names[each.quantity]} {_times(each.least / each.value)} below"
-        for each in plan.extrapolations
+        for each in law.outside(plan.outcome.candidate.params, plan.outcome.tokens, plan.used_flops)
     ]
     if not outside:
         return f"the plan is within what {name_of(law)} was fitted on"

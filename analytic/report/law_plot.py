@@ -153,8 +153,8 @@ def _name_budgets(axes: Axes, view: View, budgets: Sequence[float], curves: Sequ
 def _draw_frontier(axes: Axes, result: LawFit) -> None:
     """Loss at the best N against compute, the runs, what was asked for, and where the runs end."""
     law, most = result.law, result.law.fit.most_flops
-    asked = [run.flops for run in result.predicted]
-    view = View(min(run.flops for run in law.fit.runs) / 1.5, max(most, result.flops, *asked) * 3)
+    shown = [*(run.flops for run in (*law.fit.runs, *result.predicted)), result.flops]
+    view = View(min(shown) / 1.5, max(shown) * 3)
     budgets = view.spread(POINTS)
     sizes = [best_params(law.fit, budget) for budget in budgets]
     curve = law.predict([(n, budget / 6 / n) for n, budget in zip(sizes, budgets, strict=True)])
@@ -181,6 +181,8 @@ def _draw_asked(axes: Axes, labels: Labels, result: LawFit) -> None:
     points = [(result.flops, best.loss.value, best.loss.low_80, best.loss.high_80, best.params.value, "*")]
     for run, p in zip(result.predicted, result.predictions, strict=True):
         points.append((run.flops, p.loss, p.low_80, p.high_80, p.params, "s"))
+    least, most = axes.get_ylim()
+    points = [point for point in points if least <= point[1] <= most]  # a tiny run has a loss off any scale
     for i, (flops, loss, low, high, params, mark) in enumerate(points):
         colour = style.DARK if mark == "*" else style.VERMILION
         axes.plot([flops, flops], [low, high], color=colour, linewidth=1.4, zorder=5)

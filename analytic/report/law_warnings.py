@@ -85,5 +85,5 @@ def _of_other_laws(result: LawFit) -> Iterator[str]:
             p = worst.predicted
             yield (
                 f"{name} of the same runs says {worst.loss:.3f} at N {compact(p.params)}, D {compact(p.tokens)}, "
-                f"outside the 80% interval {p.low_80:.3f} to {p.high_80:.3f}: the choice of the law decides there"
+                f"outside the 80% interval {p.low_80:.3f} to {p.high_80:.3f}"
             )

@@ -11,7 +11,6 @@ from analytic.planning.many_gpus import ManyGpus
 from analytic.planning.rank_fit import RankFit
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
 from analytic.report.memory import setup_object
-from analytic.report.placement import reserve_text
 from analytic.report.units import bytes_text, flops_text, gib_text, gpus_text
 
 MOST_SHOWN = 12  # alternatives in the table and in JSON, the best first
@@ -25,7 +24,7 @@ def many_document(found: ManyGpus) -> Document:
         answer=list(_answer(found)),
         sections=(
             Section("", list(_machine(found))),
-            Section("memory of the fullest rank", list(memory_items(found.chosen, found.question.allowance_bytes))),
+            Section("memory of the fullest rank", list(memory_items(found.chosen))),
             Section("sent and received by a rank in a step", [communication_table(found.chosen)]),
             Section("other layouts that fit", list(_alternatives(found))),
         ),
@@ -42,7 +41,7 @@ def _answer(found: ManyGpus) -> Iterator[Line]:
         return
     yield Line(name, f"{'fits' if fit.fits else 'does NOT fit'} on {where}: {fit.layout.describe()}")
     yield Line("stack", f"{fit.stack}, {fit.peak.origin}")
-    room = f"{gib_text(found.question.memory_bytes)} of the GPU, {reserve_text(found.question.allowance_bytes)}"
+    room = f"{gib_text(fit.allowance_bytes)} allowed for {_allowed_for(fit)}, of {gib_text(fit.memory_bytes)}"
     yield Line("memory", f"{gib_text(fit.peak.peak_bytes)} at the peak of rank {fit.peak.rank}; {room}")
     yield Line("largest", _largest(fit))
     if not fit.fits:
@@ -52,6 +51,10 @@ def _answer(found: ManyGpus) -> Iterator[Line]:
         others = f"{len(found.enumerated.fitting):,} of {found.enumerated.tried:,} predicted layouts fit"
         yield Line("layouts", f"{others}; ranked by bytes sent a token, those without recomputation first")
     yield Line("for", _setup_text(fit))
+
+
+def _allowed_for(fit: RankFit) -> str:
+    return "what was asked to be free" if fit.reserve_bytes is not None else "CUDA, NCCL and fragmentation"
 
 
 def _largest(fit: RankFit) -> str:
@@ -86,8 +89,6 @@ def _machine(found: ManyGpus) -> Iterator[Item]:
     yield Figure("gpu", "GPU", found.gpu, found.gpu)
     yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
     yield Figure("memory_bytes", "memory of one", question.memory_bytes, gib_text(question.memory_bytes))
-    allowance = reserve_text(question.allowance_bytes)
-    yield Figure("reserve_bytes", "  allowance", question.allowance_bytes, allowance)
     yield fact("setup", setup_object(question.setup if fit is None else fit.setup))
     yield fact("stack", None if fit is None else fit.stack)
     yield fact("layout", None if fit is None else layout_json(fit.layout, fit.setup))
@@ -101,7 +102,7 @@ def _machine(found: ManyGpus) -> Iterator[Item]:
         yield fact(key, None)
 
 
-def memory_items(fit: RankFit | None, allowance_bytes: int) -> Iterator[Item]:
+def memory_items(fit: RankFit | None) -> Iterator[Item]:
     """The peak by category, as every verb prints it."""
     if fit is None:
         yield fact("memory_per_gpu", None)
@@ -109,10 +110,13 @@ def memory_items(fit: RankFit | None, allowance_bytes: int) -> Iterator[Item]:
     peak = fit.peak
     yield Figure("memory_per_gpu.rank", "  rank", peak.rank)
     sizes = {part: getattr(peak, f"{part}_bytes") for part in PARTS}
-    sizes |= {"peak": peak.peak_bytes, "allowance": allowance_bytes, "available": fit.available_bytes}
+    sizes |= {"peak": peak.peak_bytes, "allowance": fit.allowance_bytes, "available": fit.available_bytes}
     for name, size_bytes in sizes.items():
         text = f"{size_bytes:,} bytes, {gib_text(size_bytes)}"
         yield Figure(f"memory_per_gpu.{name}_bytes", f"  {name}", size_bytes, text)
+    yield fact("memory_per_gpu.allowance", {line.name: line.size_bytes for line in fit.allowance})
+    for line in fit.allowance:
+        yield Figure("", f"    {line.name}", None, f"{gib_text(line.size_bytes)}, {line.source}")
     yield Figure("memory_per_gpu.moment", "  moment of the peak", peak.moment)
     yield Figure("memory_per_gpu.origin", "  origin", peak.origin)
     yield Figure("most_micro_batch", "  largest micro-batch", fit.most_micro_batch, f"{fit.most_micro_batch:,}")

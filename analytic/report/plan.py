@@ -162,7 +162,13 @@ def _model(plan: Plan) -> Iterator[Item]:
     tokens = f"{outcome.tokens:,} ({params_text(outcome.tokens)}), D/{name} = {outcome.tokens / params.active:.2f}"
     yield Figure("tokens", "D, tokens", outcome.tokens, tokens)
     loss = f"{outcome.loss:.6f} nats per token, predicted by {plan.request.law.name}"
-    yield Figure("loss", "loss", outcome.loss, loss)
+    allocation = plan.request.allocation
+    if allocation is None:
+        yield Figure("loss", "loss", outcome.loss, loss)
+        yield fact("loss_by_another", None)
+    else:
+        yield Figure("loss", "loss", None, f"none by {allocation.name}, which gives N and D alone; {loss}")
+        yield fact("loss_by_another", {"law": plan.request.law.name, "loss": outcome.loss})
     yield from interval_items(plan.intervals)
     yield from facts({"attention": family.convention, "seq_len": family.seq_len})
     yield from _data(plan)
@@ -180,11 +186,19 @@ def _architecture_notes(plan: Plan) -> Iterator[Item]:
     reason = "" if plan.within_tolerance else f": the nearest that the {family.kind} family has"
     if plan.request.params is not None:
         reason = f": {plan.request.params:,} parameters were asked for"
+    elif plan.request.allocation is not None:
+        reason = f" of {plan.request.law.name}: the size by {plan.request.allocation.name}"
     elif plan.found.memory is not None:
         reason = " of a constant MFU: chosen with its own"
     text = f"{n_name(params)} {above * 100:+.2f}% from the optimum{reason}"
     yield Figure("within_1_percent_of_optimum", " ", plan.within_tolerance, text)
-    yield fact("approximation", MOE_APPROXIMATION if family.kind == "moe" else None)
+    yield fact("approximation", _approximation(plan))
+
+
+def _approximation(plan: Plan) -> str | None:
+    """Of a law of dense models that is asked about one with experts."""
+    is_dense = plan.request.law.experts is None
+    return MOE_APPROXIMATION if plan.spec.has_experts and is_dense else None
 
 
 def _data(plan: Plan) -> Iterator[Item]:
@@ -233,6 +247,7 @@ def _sensitivity(plan: Plan) -> Iterator[Item]:
         ("MFU 10% lower", *_allocation(s.lower_mfu)),
         *([] if s.higher_price is None else [("price 10% higher", *_allocation(s.higher_price))]),
         *((f"law {law.name}", *_allocation(allocation)) for law, allocation in s.laws),
+        *((f"law {law.name}", *amounts(o.candidate.params, o.tokens, o.loss)[:2], "-") for law, o in s.allocations),
     ]
     heads = ("sensitivity", n_name(plan.params), "D", "loss")
     columns = [Column("", head, is_left=i == 0) for i, head in enumerate(heads)]
@@ -242,7 +257,11 @@ def _sensitivity(plan: Plan) -> Iterator[Item]:
         yield Note(f"every N from {least} to {most} can come within {BAND_NATS} nats of the optimum")
     yield fact("optimum", allocation_object(plan.optimum))
     yield fact("six_nd_optimum", allocation_object(plan.six_nd))
-    yield fact("sensitivity.laws", [{"law": law.name, **allocation_object(a)} for law, a in s.laws])
+    with_loss = [{"law": law.name, **allocation_object(a)} for law, a in s.laws]
+    without = [
+        {"law": law.name, "params": o.candidate.params, "tokens": o.tokens, "loss": None} for law, o in s.allocations
+    ]
+    yield fact("sensitivity.laws", with_loss + without)
     yield fact("sensitivity.lower_mfu", allocation_object(s.lower_mfu))
     higher = None if s.higher_price is None else allocation_object(s.higher_price)
     yield fact("sensitivity.higher_price", higher)
@@ -257,8 +276,9 @@ def _allocation(allocation: Allocation) -> tuple[str, str, str]:
 
 
 def _law(plan: Plan) -> Iterator[Item]:
-    yield from law_items(plan.request.law, plan.extrapolations, plan.epochs, plan.intervals)
-    if plan.spec.has_experts:
+    used = plan.request.allocation or plan.request.law
+    yield from law_items(used, plan.extrapolations, plan.epochs, plan.intervals)
+    if _approximation(plan) is not None:
         yield Figure("", "  approximation", None, MOE_APPROXIMATION)
     elif plan.request.law.n_means != "total":
         yield Figure("", "  N for this law", None, f"{plan.outcome.candidate.params:,}")

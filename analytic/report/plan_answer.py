@@ -24,7 +24,7 @@ def answer(plan: Plan) -> list[Line]:
     lines = [
         Line("model", _model_line(plan)),
         Line("tokens", tokens if plan.intervals is None else after(tokens, plan.intervals.tokens)),
-        Line("loss", f"{loss_text(outcome.loss, losses, plan.intervals)} ({_by_law(plan)})"),
+        Line("loss", f"{_without(plan)}{loss_text(outcome.loss, losses, plan.intervals)} ({_by_law(plan)})"),
         Line("machine", _machine_line(plan)),
         Line("MFU", f"{percent(option.mfu.value)} {option.mfu.origin}"),
         Line("fit", verdict(plan.placement)),
@@ -50,11 +50,27 @@ def _model_line(plan: Plan) -> str:
     if plan.request.params is not None:
         lower = plan.outcome.loss - best.loss
         return f"{size}; as asked for: N {compact(best.candidate.params)} would be {lower:.3f} nats lower"
-    near = "" if band is None else f"{compact(band[0])} to {compact(band[1])}"
+    if plan.request.allocation is not None:
+        return f"{size}; the size by {plan.request.allocation.name}"
+    near = "" if band is None else f"{compact(band[0])} to {compact(band[1])}{_as_counted(plan)}"
     if plan.intervals is None:
         return f"{size}; {near} come within {BAND_NATS} nats" if near else size
     near = f"{near} parameters come within {BAND_NATS} nats; " if near else ""
     return f"{near}best {after(f'{compact(params.total)}{active}', plan.intervals.params)}: {shape_text(plan.spec)}"
+
+
+def _as_counted(plan: Plan) -> str:
+    """Which parameters a law counts, where not all of them."""
+    params, counted = plan.params, plan.outcome.candidate.params
+    if counted == params.total:
+        return ""
+    return " active" if counted == params.active else " without embedding and head"
+
+
+def _without(plan: Plan) -> str:
+    """What stands where a loss would, of a law that says none."""
+    allocation = plan.request.allocation
+    return "" if allocation is None else f"none by {allocation.name}, which gives N and D alone; "
 
 
 def _by_law(plan: Plan) -> str:

@@ -157,7 +157,7 @@ def _layout(t: Timing) -> Iterator[Item]:
     yield fact("fits", None if placed is None else placed.fits)
     yield fact("stack", None if placed is None else placed.implementation)
     yield fact("layout", None if fit is None else layout_json(fit.layout, fit.setup))
-    yield from memory_items(fit, 0 if placed is None else placed.reserve_bytes + placed.beyond_bytes)
+    yield from memory_items(fit)
     yield communication_table(fit)
     yield fact("flops_per_gpu", None if fit is None else fit.executed_flops)
     yield fact("step", None)

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast, get_args
 
@@ -15,13 +15,15 @@ from analytic.io.files import configs_dir, read_toml
 from analytic.io.keys import Derived, Keys
 from analytic.io.located import located
 from analytic.scaling.forms import FORMS, FormName
-from analytic.scaling.laws import ParamsConvention, ScalingLaw
+from analytic.scaling.laws import AllocationLaw, Convention, Law, MoeLaw, Quantity, ScalingLaw
 from analytic.scaling.posterior import Uncertainty
 
-_CONVENTIONS = ("total", "non_embedding")
+_CONVENTIONS = ("total", "non_embedding", "active")
 _COEFFICIENTS = ("E", "A", "B", "alpha", "beta")
 _LOGARITHMS = ("log_E", "log_A", "log_B")
 _REQUIRED = ("citation", "alpha", "beta", "n_means", "d_means")
+_OPTIONAL = ("k", "fitted", "data_constrained", "uncertainty", "compared")
+MOE_COEFFICIENTS = ("a", "b", "c", "alpha", "beta", "gamma", "delta", "zeta", "omega", "start", "most")
 _UNCERTAINTY = ("form", "center", "sigma", "kappa", "largest_run_flops", "covariance")
 _MOST_COEFFICIENT = 1e12
 _MOST_DEVIATION = 1e15  # of a logarithm: no more than that a float holds what is made of it
@@ -30,7 +32,7 @@ _LEAST_EXPONENT, _MOST_EXPONENT = 1e-3, 10.0  # published ones are from 0.05 to 
 _LEAST_K, _MOST_K = 0.04, 5.0  # wider than what a fit may find
 
 
-def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
+def load_all_laws(path: Path | None = None) -> dict[str, Law]:
     """The laws of a TOML file by name; by default the shipped ones.
 
     Raises:
@@ -38,34 +40,59 @@ def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
     """
     path = path or _shipped_path()
     file = Keys(read_toml(path))
-    laws = {}
+    laws: dict[str, Law] = {}
     with located(path):
-        file.allow(("laws",))
-        tables = file.section("laws") or Keys({})
-        for name in tables.config:
-            with located(f"laws.{name}"):
-                laws[name] = _law(name, tables.section(name) or Keys({}))
+        file.allow(tuple(_TABLES))
+        for table, read in _TABLES.items():
+            tables = file.section(table) or Keys({})
+            for name in tables.config:
+                with located(f"{table}.{name}"):
+                    if name in laws:
+                        raise FileError("expected a name that no other law of the file has")
+                    laws[name] = read(name, tables.section(name) or Keys({}))
     return laws
 
 
-def load_law(name: str) -> ScalingLaw:
+def load_laws(path: Path | None = None) -> dict[str, ScalingLaw]:
+    """Those of them that give a loss from N and D alone."""
+    return {name: law for name, law in load_all_laws(path).items() if isinstance(law, ScalingLaw)}
+
+
+def compared_laws() -> list[ScalingLaw]:
+    """The shipped ones that are shown next to another law."""
+    return [law for law in load_laws().values() if law.is_compared]
+
+
+def load_any_law(name: str) -> Law:
     """A shipped law by its name, or the one law of a TOML file by its path.
 
     Raises:
         UsageError: no such law; the message lists those there are.
         FileError: a file that does not hold exactly one law, or one that is named like a shipped law.
     """
-    shipped = load_laws()
+    shipped = load_all_laws()
     if name in shipped:
         return shipped[name]
     if not name.casefold().endswith(".toml"):
         raise UsageError(f"no scaling law {name!r}: expected one of {listed(shipped)}, or the path of a .toml file")
-    laws = list(load_laws(Path(name)).values())
+    laws = list(load_all_laws(Path(name)).values())
     if len(laws) != 1:
         raise FileError(f"{name}: expected one table [laws.NAME], not {len(laws)}")
     if laws[0].name in shipped:  # a plan shows both, and tells them apart by name
         raise FileError(f"{name}: laws.{laws[0].name}: expected a name that {_shipped_path()} has not")
     return laws[0]
+
+
+def load_law(name: str) -> ScalingLaw:
+    """The same where a law is needed that gives a loss from N and D alone.
+
+    Raises:
+        UsageError: a law of another form, too.
+    """
+    law = load_any_law(name)
+    if not isinstance(law, ScalingLaw):
+        raise UsageError(f"{law.name} does not give a loss from N and D alone: expected one of {listed(load_laws())}")
+    return law
 
 
 def law_toml(law: ScalingLaw, comments: Iterable[str]) -> str:
@@ -83,6 +110,7 @@ def law_toml(law: ScalingLaw, comments: Iterable[str]) -> str:
         *(f"{key} = {value!r}" for key, value in numbers.items()),
         *(f"{key} = {json.dumps(value)}" for key, value in texts.items()),
         f"data_constrained = {json.dumps(law.data_constrained)}",
+        f"compared = {json.dumps(law.is_compared)}",
         "",
         f"[laws.{name}.fitted]",
         *(f"{quantity} = {list(bounds)!r}" for quantity, bounds in law.fitted.items()),
@@ -133,11 +161,8 @@ def custom_law(name: str, citation: str, keys: Keys) -> ScalingLaw:
 
 def _law(name: str, keys: Keys) -> ScalingLaw:
     keys.require(_REQUIRED, "law")
-    keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, "k", "fitted", "data_constrained", "uncertainty"))
+    keys.allow((*_REQUIRED, *_COEFFICIENTS, *_LOGARITHMS, *_OPTIONAL))
     e, a, b = (_coefficient(keys, key) for key in ("E", "A", "B"))
-    stated = keys.section("fitted") or Keys({})
-    with located("fitted"):
-        fitted = _ranges(stated)
     uncertain = keys.section("uncertainty")
     with located("uncertainty"):
         uncertainty = None if uncertain is None else _uncertainty(uncertain)
@@ -149,13 +174,65 @@ def _law(name: str, keys: Keys) -> ScalingLaw:
         b=b,
         alpha=keys.number("alpha", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
         beta=keys.number("beta", least=_LEAST_EXPONENT, most=_MOST_EXPONENT),
-        n_means=cast(ParamsConvention, keys.text("n_means", among=_CONVENTIONS)),
+        n_means=_convention(keys),
         d_means=keys.text("d_means"),
-        fitted=fitted,
+        fitted=_fitted(keys, "params", "tokens", "flops"),
         data_constrained=keys.flag("data_constrained", Derived(False, "a fit to single epochs")),
         k=keys.number("k", least=_LEAST_K, most=_MOST_K) if "k" in keys.config else 1.0,
         uncertainty=uncertainty,
+        is_compared=keys.flag("compared", Derived(True, "like any other law")),
     )
+
+
+def _moe_law(name: str, keys: Keys) -> MoeLaw:
+    required = ("citation", *MOE_COEFFICIENTS, "n_means", "d_means")
+    keys.require(required, "law")
+    keys.allow((*required, "fitted"))
+    bound = _MOST_COEFFICIENT
+    numbers = {key: keys.number(key, least=-bound, most=bound) for key in MOE_COEFFICIENTS}
+    if not 0 < numbers["start"] < numbers["most"]:
+        keys.reject("start", numbers["start"], "a positive number below most")
+    ranges = _fitted(keys, "params", "tokens", "flops", "experts")
+    law = MoeLaw(
+        name=name,
+        citation=keys.text("citation"),
+        **numbers,
+        n_means=_convention(keys),
+        d_means=keys.text("d_means"),
+        fitted=ranges,
+    )
+    for experts in (1, int(ranges.get("experts", (1, 1))[1])):
+        made = law.at(experts)
+        if min(made.a, made.b, made.alpha, made.beta) <= 0:
+            raise FileError(f"at {experts} experts: expected a loss that falls with N and D")
+    return law
+
+
+def _allocation_law(name: str, keys: Keys) -> AllocationLaw:
+    required = ("citation", "quantity", "coefficient", "exponent", "n_means", "d_means")
+    keys.require(required, "law")
+    keys.allow((*required, "fitted"))
+    return AllocationLaw(
+        name=name,
+        citation=keys.text("citation"),
+        quantity=cast(Quantity, keys.text("quantity", among=get_args(Quantity))),
+        coefficient=keys.number("coefficient", most=_MOST_COEFFICIENT),
+        exponent=keys.number("exponent", least=_LEAST_EXPONENT, most=1 - _LEAST_EXPONENT),
+        n_means=keys.text("n_means"),
+        d_means=keys.text("d_means"),
+        fitted=_fitted(keys, "params", "tokens", "flops"),
+    )
+
+
+_TABLES: dict[str, Callable[[str, Keys], Law]] = {
+    "laws": _law,
+    "moe_laws": _moe_law,
+    "allocation_laws": _allocation_law,
+}
+
+
+def _convention(keys: Keys) -> Convention:
+    return cast(Convention, keys.text("n_means", among=_CONVENTIONS))
 
 
 def _uncertainty(keys: Keys) -> Uncertainty:
@@ -209,8 +286,15 @@ def _coefficient(keys: Keys, key: str) -> float:
     return math.exp(keys.number(f"log_{key}", least=-bound, most=bound))
 
 
-def _ranges(section: Keys) -> dict[str, tuple[float, float]]:
-    section.allow(("params", "tokens", "flops"))
+def _fitted(keys: Keys, *quantities: str) -> dict[str, tuple[float, float]]:
+    """The ranges of the fitted runs, as far as they are stated."""
+    section = keys.section("fitted") or Keys({})
+    with located("fitted"):
+        return _ranges(section, quantities)
+
+
+def _ranges(section: Keys, quantities: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    section.allow(quantities)
     ranges = {}
     for quantity, value in section.config.items():
         rising = "a list of two rising positive numbers"

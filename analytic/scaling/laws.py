@@ -1,8 +1,9 @@
-"""A scaling law: the loss after N parameters have seen D tokens, some of them more than once.
+"""Scaling laws: the loss after N parameters have seen D tokens, some of them more than once.
 
-Published laws have the form L = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556,
-eq. 10), in nats per token; laws fitted to one's own runs may couple the two terms (see `forms`). What its N
-counts is part of the law, and so are its citation and the ranges of the runs it was fitted on.
+Most published laws have the form L = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556,
+eq. 10), in nats per token; laws fitted to one's own runs may couple the two terms (see `forms`). The exponents of
+models with experts change with their number, and some laws say N and D without a loss: `Law` is the union. What its N
+counts is part of a law, and so are its citation and the ranges of the runs it was fitted on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ LOG_ENDLESS = 700.0  # of an amount that no plan reaches, and whose powers a flo
 MANY_EPOCHS = 16  # beyond this their own runs did worse than the law says
 
 ParamsConvention = Literal["total", "non_embedding"]
+Convention = ParamsConvention | Literal["active"]
+Quantity = Literal["tokens", "flops_per_token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,15 @@ class OutOfRange:
     most: float
 
 
+def _outside(fitted: Mapping[str, tuple[float, float]], plan: Mapping[str, float]) -> tuple[OutOfRange, ...]:
+    """The quantities of a plan outside the ranges of the fitted runs."""
+    return tuple(
+        OutOfRange(quantity, plan[quantity], least, most)
+        for quantity, (least, most) in fitted.items()
+        if not least <= plan[quantity] <= most
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingLaw:
     """L(N, D) = E + ((A / N^alpha)^(1/k) + (B / D^beta)^(1/k))^k.
@@ -44,6 +56,8 @@ class ScalingLaw:
         fitted: (least, most) of "params", "tokens" and "flops" of the fitted runs, where stated.
         data_constrained: excess parameters decay too, as in the fit of arXiv:2305.16264.
         uncertainty: of the coefficients, for intervals; published laws state none.
+        is_compared: whether a plan shows it next to other laws, without being asked.
+        experts: in each layer, where the law is one of models with so many; None of a law of dense models.
     """
 
     name: str
@@ -53,12 +67,14 @@ class ScalingLaw:
     b: float
     alpha: float
     beta: float
-    n_means: ParamsConvention
+    n_means: Convention
     d_means: str
     fitted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     data_constrained: bool = False
     k: float = 1.0
     uncertainty: Uncertainty | None = None
+    is_compared: bool = True
+    experts: int | None = None
 
     @property
     def log_ratio(self) -> float:
@@ -99,12 +115,8 @@ class ScalingLaw:
 
     def outside(self, params: float, tokens: float, flops: float) -> tuple[OutOfRange, ...]:
         """What of a plan lies outside the fitted ranges."""
-        plan = {"params": params, "tokens": tokens, "flops": flops}
-        return tuple(
-            OutOfRange(quantity, plan[quantity], least, most)
-            for quantity, (least, most) in self.fitted.items()
-            if not least <= plan[quantity] <= most
-        )
+        experts = 1 if self.experts is None else self.experts
+        return _outside(self.fitted, {"params": params, "tokens": tokens, "flops": flops, "experts": experts})
 
     def _coupled(self, first: float, second: float) -> tuple[float, float]:
         """(T_1^(1/k) + T_2^(1/k))^k, the loss above E, in the parts that its logarithmic derivatives by each are."""
@@ -121,6 +133,80 @@ class ScalingLaw:
             return params, 1.0
         log_worth = self.log_ratio + (self.log_ratio + math.log(unique_tokens)) * self.beta / self.alpha
         return _effective(params, math.exp(min(max(log_worth, 0), LOG_ENDLESS)), EXCESS_PARAMS_DECAY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoeLaw:
+    """Models with experts: L = a X^delta N^(alpha + gamma ln X) + b X^omega D^(beta + zeta ln X) + c.
+
+    X is the number E of experts in a layer, bent at both ends (Ludziejewski et al. 2025, arXiv:2502.05172, eq. 7; Clark
+    et al. 2022, arXiv:2202.01169, eq. 6): 1/X = 1 / (E - 1 + 1 / (1/start - 1/most)) + 1/most. E = 1 is a dense model.
+    Names are theirs. How many of the experts a token visits is in N, the active parameters, alone.
+    """
+
+    name: str
+    citation: str
+    a: float
+    b: float
+    c: float
+    alpha: float
+    beta: float
+    gamma: float
+    delta: float
+    zeta: float
+    omega: float
+    start: float
+    most: float
+    n_means: Convention
+    d_means: str
+    fitted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def at(self, experts: int) -> ScalingLaw:
+        """The law of models with so many experts in a layer."""
+        bent = 1 / (1 / (experts - 1 + 1 / (1 / self.start - 1 / self.most)) + 1 / self.most)
+        return ScalingLaw(
+            name=self.name,
+            citation=self.citation,
+            e=self.c,
+            a=self.a * bent**self.delta,
+            b=self.b * bent**self.omega,
+            alpha=-(self.alpha + self.gamma * math.log(bent)),
+            beta=-(self.beta + self.zeta * math.log(bent)),
+            n_means=self.n_means,
+            d_means=self.d_means,
+            fitted=self.fitted,
+            experts=experts,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationLaw:
+    """How a compute budget is best split, and no loss: the best of one quantity is coefficient x C^exponent.
+
+    Attributes:
+        quantity: "tokens"; or "flops_per_token", training FLOPs without those of the output head, of which the
+            law's own C counts no others.
+    """
+
+    name: str
+    citation: str
+    quantity: Quantity
+    coefficient: float
+    exponent: float
+    n_means: str
+    d_means: str
+    fitted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def best(self, compute_flops: float) -> float:
+        """The best amount of the quantity."""
+        return float(self.coefficient * compute_flops**self.exponent)
+
+    def outside(self, params: float, tokens: float, flops: float) -> tuple[OutOfRange, ...]:
+        """What of a plan lies outside the fitted ranges."""
+        return _outside(self.fitted, {"params": params, "tokens": tokens, "flops": flops})
+
+
+Law = ScalingLaw | MoeLaw | AllocationLaw
 
 
 def _effective(amount: float, unique: float, decay: float) -> tuple[float, float]:

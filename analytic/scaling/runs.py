@@ -15,6 +15,8 @@ from analytic.io.located import located
 from analytic.limits import MAX_PARAMETERS, MOST_TOKENS
 
 MOST_RUNS = 10_000
+LEAST_AMOUNT = 1e-12  # of N and D, whatever their unit
+LEAST_LOSS = 1e-6
 MOST_LOSS = 100.0  # a guess among a million tokens costs 13.8 nats: more is a perplexity
 DEFAULT_SCHEDULE = "schedule"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -147,7 +149,8 @@ def _records(text: str, columns: Columns) -> Iterator[tuple[int, Mapping[str, st
 
 def _check_header(header: list[str], columns: Columns) -> None:
     """Raise unless every column that is read is there, once."""
-    asked = [columns.config or columns.params, columns.tokens, columns.loss, columns.unique_tokens, columns.schedule]
+    sizes = columns.params if columns.config is None else columns.config
+    asked = [sizes, columns.tokens, columns.loss, columns.unique_tokens, columns.schedule]
     for column in asked:
         if column is not None and header.count(column) != 1:
             fault = "appears twice" if column in header else f"is not in the header ({_short(', '.join(header))})"
@@ -166,12 +169,14 @@ def _run(cells: Mapping[str, str], columns: Columns, count_config: CountConfig |
     if columns.config is not None and count_config is not None:
         params, flops_per_token = _counted(cells[columns.config], columns.config, count_config)
     else:
-        params = _number(cells, columns.params, MAX_PARAMETERS)
-    unique = math.inf if columns.unique_tokens is None else _number(cells, columns.unique_tokens, MOST_TOKENS)
+        params = _number(cells, columns.params, LEAST_AMOUNT, MAX_PARAMETERS)
+    unique = math.inf
+    if columns.unique_tokens is not None:
+        unique = _number(cells, columns.unique_tokens, LEAST_AMOUNT, MOST_TOKENS)
     return Run(
         params=params,
-        tokens=_number(cells, columns.tokens, MOST_TOKENS),
-        loss=_number(cells, columns.loss, MOST_LOSS),
+        tokens=_number(cells, columns.tokens, LEAST_AMOUNT, MOST_TOKENS),
+        loss=_number(cells, columns.loss, LEAST_LOSS, MOST_LOSS),
         unique_tokens=unique,
         flops_per_token=flops_per_token,
         schedule=cells.get(columns.schedule or DEFAULT_SCHEDULE, "").strip(),
@@ -185,12 +190,12 @@ def _counted(cell: str, column: str, count_config: CountConfig) -> tuple[float, 
         raise FileError(f"column {column!r}: {error}") from None
 
 
-def _number(cells: Mapping[str, str], column: str, most: float) -> float:
-    """A plain decimal number above zero; not nan, not 1_000, not 7B."""
+def _number(cells: Mapping[str, str], column: str, least: float, most: float) -> float:
+    """A plain decimal number; not nan, not 1_000, not 7B."""
     cell = cells[column].strip()
     value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
-    if not 0 < value <= most:
-        raise FileError(f"column {column!r} = {_short(cell)!r}: expected a number above 0 and at most {most:g}")
+    if not least <= value <= most:
+        raise FileError(f"column {column!r} = {_short(cell)!r}: expected a number from {least:g} to {most:g}")
     return value
 
 

@@ -47,9 +47,10 @@ _LOOKUPS = frozenset(  # looking up, sorting, comparing
 _ELEMENTWISE = frozenset(  # elementwise arithmetic, activations, rotary angles
     (
         "abs", "add", "bernoulli", "clamp", "cos", "cumsum", "div", "exp", "exponential", "floor", "floor_divide",
-        "gelu", "gelu_backward", "log", "mul", "native_dropout", "native_dropout_backward", "neg", "polar", "pow",
-        "rand_like", "reciprocal", "relu", "rsqrt", "rsub", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
-        "sin", "sqrt", "square", "sub", "tanh", "tanh_backward", "threshold_backward", "uniform",
+        "gelu", "gelu_backward", "log", "log_sigmoid_forward", "mul", "native_dropout", "native_dropout_backward",
+        "neg", "polar", "pow", "rand_like", "reciprocal", "relu", "rsqrt", "rsub", "sigmoid", "sigmoid_backward",
+        "silu", "silu_backward", "sin", "sqrt", "square", "sub", "tanh", "tanh_backward", "threshold_backward",
+        "uniform",
         "prim::PythonOp.GeLUFunction",  # BLOOM's own
     )
 )

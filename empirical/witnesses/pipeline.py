@@ -6,7 +6,7 @@ case = PipelineCase(config, setup, Layout(pp=4, micro_batches=8), rank=1)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +74,48 @@ def torch_order(pipeline: Pipeline) -> dict[int, tuple[Action, ...]]:
             table = kind(stages[0], pipeline.micro_batches, loss_fn=lambda *_: None)._get_pipeline_order()
     order = {rank: tuple(_computing(actions)) for rank, actions in table.items()}
     return _with_first_micro_batch(order) if pipeline.schedule == "1f1b" else order
+
+
+def replayed_idle_units(table: Mapping[int, Sequence[Action]]) -> int:
+    """The time of a step beyond what the busiest rank computes, each action as soon as its rank and inputs are ready.
+
+    A backward pass is two units, every other action one; sending takes no time.
+
+    Raises:
+        ValueError: actions that wait for each other.
+    """
+    last_stage = max(action.stage for actions in table.values() for action in actions)
+    done: dict[tuple[int, bool, int], int] = {}  # stage, whether forward, micro-batch: when its result is there
+    clock, position = dict.fromkeys(table, 0), dict.fromkeys(table, 0)
+    moved = True
+    while moved:
+        moved = False
+        for rank, actions in table.items():
+            while position[rank] < len(actions):
+                action = actions[position[rank]]
+                needed = list(_needed(action, last_stage))
+                if not all(key in done for key in needed):
+                    break
+                start = max([clock[rank], *(done[key] for key in needed)])
+                clock[rank] = start + (2 if action.computation == "B" else 1)
+                if action.computation != "W":
+                    done[action.stage, action.computation == "F", action.micro_batch] = clock[rank]
+                position[rank] += 1
+                moved = True
+    if any(position[rank] < len(actions) for rank, actions in table.items()):
+        raise ValueError("actions wait for each other")
+    busy = (sum(2 if action.computation == "B" else 1 for action in actions) for actions in table.values())
+    return max(clock.values()) - max(busy)
+
+
+def _needed(action: Action, last_stage: int) -> Iterator[tuple[int, bool, int]]:
+    stage, computation, micro_batch = action
+    if computation == "F" and stage > 0:
+        yield stage - 1, True, micro_batch
+    if computation in ("B", "I"):
+        yield stage, True, micro_batch
+        if stage < last_stage:
+            yield stage + 1, False, micro_batch
 
 
 class _StandIn(SimpleNamespace):
@@ -145,7 +187,7 @@ def observe_pipeline(case: PipelineCase) -> PipelineObservation:
         watched = _Watched(case)
         base, first = tracker.current_bytes, len(tracker.events)
         tracker.reset_peak()
-        with watching_stages(_METHODS, watched.on_call), tracker, counter:
+        with watching_stages(_METHODS, watched.on_call), counter, tracker:
             program.step()
     peak = tracker.peak
     phase = Phase(

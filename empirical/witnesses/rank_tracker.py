@@ -40,6 +40,7 @@ class RankTracker(StorageTracker):
 
     def __enter__(self) -> RankTracker:
         self._pending: dict[int, torch.Tensor] = {}
+        self._unwrapped: Any = None
         self._watching = ExitStack()
         self._watching.enter_context(watching_resizes(self._resized))
         super().__enter__()
@@ -57,6 +58,7 @@ class RankTracker(StorageTracker):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if wraps_local(types):
+            self._unwrapped = func
             return NotImplemented
         if active_fake_mode() is not None:
             return func(*args, **(kwargs or {}))  # DTensor propagates a sharding, at global sizes
@@ -65,10 +67,21 @@ class RankTracker(StorageTracker):
             return args[0]
         if self.device_type == "meta" and func is _functional._wrap_tensor_autograd.default:
             return AsyncCollectiveTensor(args[0])
-        out = super().__torch_dispatch__(func, types, args, kwargs)
+        if func is self._unwrapped:
+            self._unwrapped, out = None, self._out_of_place(func, types, args, kwargs)
+        else:
+            out = super().__torch_dispatch__(func, types, args, kwargs)
         if self.device_type == "meta" and func in _HOLDS_INPUT:
             self._pending[id(out.untyped_storage())] = args[0]
         return out
+
+    def _out_of_place(self, func: Any, types: Sequence[type], args: tuple[Any, ...], kwargs: Any) -> Any:
+        """An operator of a tensor that wraps others, in which autograd never writes (`isTensorSubclassLike`)."""
+        is_in_place, self.is_in_place = self.is_in_place, False
+        try:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self.is_in_place = is_in_place
 
     def _add(self, tensor: torch.Tensor, source: str) -> None:
         if not isinstance(tensor, AsyncCollectiveTensor):  # what it wraps is known

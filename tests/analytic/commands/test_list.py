@@ -8,7 +8,7 @@ from analytic.hardware.table import load_hardware
 from analytic.huggingface.families import FAMILIES, SAME_WEIGHTS_AS
 from analytic.huggingface.shipped import find_model, shipped_models
 from analytic.io.files import configs_dir
-from analytic.scaling.law_file import load_laws
+from analytic.scaling.law_file import load_all_laws
 from tests.commands import facts, printed, refusal
 
 
@@ -42,7 +42,7 @@ def test_gpus_laws_and_runs_are_all_listed(capsys: pytest.CaptureFixture[str]) -
     gpus = facts(capsys, "list", "gpus")["gpus"]
     assert [gpu["name"] for gpu in gpus] == list(hardware.gpus)
     assert [words[0] for words in rows(printed(capsys, "list", "gpus"))] == list(hardware.gpus)
-    assert [law["name"] for law in facts(capsys, "list", "laws")["laws"]] == list(load_laws())
+    assert [law["name"] for law in facts(capsys, "list", "laws")["laws"]] == list(load_all_laws())
     runs = {run["name"] for run in facts(capsys, "list", "runs")["runs"]}
     assert runs == {path.stem for path in (configs_dir() / "runs").glob("*.toml")}
 

@@ -9,7 +9,10 @@ import pytest
 from analytic.hardware.prices import Price
 from analytic.hardware.table import load_hardware
 from analytic.memory.implementation import NotPredicted
-from analytic.model.training import planned_setup
+from analytic.memory.torchtitan import torchtitan_peak
+from analytic.model.training import TrainingSetup
+from analytic.parallelism.layout import Layout
+from analytic.parallelism.shapes import StackModel
 from analytic.performance.mfu import Assumed, Mfu, Published
 from analytic.planning.guards import (
     cannot_run,
@@ -19,7 +22,8 @@ from analytic.planning.guards import (
     machine_warnings,
     placement_warnings,
 )
-from analytic.planning.placement import Need, Placement
+from analytic.planning.placement import Placement
+from analytic.planning.rank_fit import RankFit
 from analytic.scaling.law_file import load_law
 from analytic.scaling.laws import OutOfRange
 from tests.calibration_cases import LLAMA
@@ -30,16 +34,29 @@ OFFER = Price(usd_per_gpu_hour=1, vendor="v", date=date(2025, 3, 3), source="s")
 
 
 def placed(num_gpus: int | None, *, fits: bool = True, micro_batch: int = 1) -> Placement:
-    need = Need(state=1, activations=1, gathered=1, optimizer_peak=1)
+    config = parsed(LLAMA)
+    setup = TrainingSetup(seq_len=100, micro_batch=micro_batch)
+    fit = RankFit(
+        config=config,
+        stack="torchtitan",
+        layout=Layout(dp_shard=num_gpus or 1),
+        setup=setup,
+        peak=torchtitan_peak(StackModel.of(config.spec), setup, Layout(dp_shard=num_gpus or 1)),
+        memory_bytes=1,
+        reserve_bytes=0,
+    )
     return Placement(
         implementation="i",
-        state=planned_setup(parsed(LLAMA).spec, 100, micro_batch, "bf16").state,
+        origin="o",
+        fit=fit,
+        peak_bytes=1,
+        moment="m",
+        beyond_bytes=0,
         micro_batch=micro_batch,
         recompute="full",
         reserve_bytes=0,
         memory_bytes=1,
         most_sequences=10,
-        need=need,
         least_gpus=num_gpus,
         num_gpus=num_gpus,
         fits=fits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,16 @@ from hypothesis import strategies as st
 from analytic.defaults import RESERVE_BYTES
 from analytic.huggingface.config import ModelConfig, load
 from analytic.io.files import configs_dir
-from analytic.memory.implementation import NotPredicted
+from analytic.memory.allowance import allowance
+from analytic.memory.by_stack import rank_peak
+from analytic.memory.implementation import Implementation, NotPredicted, implementation_of
+from analytic.memory.rank import RankMemory, rank_memory
+from analytic.memory.rank_peak import RankPeak
+from analytic.memory.schedule import MemorySchedule, schedule_of
 from analytic.model.params import parameter_counts
-from analytic.planning.placement import MICRO_BATCHES, Need, Placement, place
+from analytic.model.training import TrainingSetup, planned_setup
+from analytic.parallelism.layout import Layout
+from analytic.planning.placement import MICRO_BATCHES, Placement, place
 
 MODELS = [
     configs_dir() / "llama_7b_config.json",
@@ -44,27 +52,51 @@ def placed(
 
 
 @pytest.mark.parametrize("path", MODELS)
-def test_the_state_is_sixteen_bytes_a_parameter(path: Path) -> None:
-    """2 of weights, 2 of gradients, 4 of master weights, 4 + 4 of AdamW's moments."""
+def test_one_gpu_is_the_schedule_of_a_model_with_master_weights(path: Path) -> None:
+    """2 of weights, 2 of gradients, 4 of master weights, 4 + 4 of AdamW's moments are 16 bytes a parameter."""
     config = load(path)
+    schedule = schedule_of(config, planned_setup(config.spec, 2048, 1, "bf16"))
+    assert isinstance(schedule, MemorySchedule)
+    step = schedule.step()
     expected = 16 * parameter_counts(config.spec).total
-    state = placed(config, 80).need.state
-    assert expected <= state <= expected * 1.0001  # and: token ids, tables, step counts, rounding
+    assert expected <= step.base.total_bytes <= expected * 1.0001  # token ids, tables, step counts, rounding
+    assert placed(config, 80, num_gpus=1).peak_bytes == step.step_peak.total_bytes
+
+
+@pytest.mark.parametrize("num_gpus", [2, 7, 64])
+def test_several_gpus_are_the_schedule_of_a_rank(num_gpus: int) -> None:
+    """FSDP over all of them: fp32 stored, bf16 computed, every layer recomputed."""
+    config = load(MODELS[0])
+    implementation = implementation_of(config, 2048)
+    assert isinstance(implementation, Implementation)
+    setup = TrainingSetup(seq_len=2048, checkpointing="full")
+    rank = rank_memory(config.spec, implementation, setup, Layout(dp_shard=num_gpus))
+    assert isinstance(rank, RankMemory)
+    placement = placed(config, 80, num_gpus=num_gpus)
+    assert placement.peak_bytes == rank.peak.peak_bytes
+    assert placement.fit is not None
+    assert placement.fit.layout.dp_shard == num_gpus
 
 
 @settings(deadline=None, max_examples=30)
 @given(path=st.sampled_from(MODELS), memory_gb=st.floats(4, 400), micro_batch=st.sampled_from([1, 2, 8]))
 def test_the_fewest_gpus_are_the_fewest(path: Path, memory_gb: float, micro_batch: int) -> None:
     placement = placed(load(path), memory_gb, micro_batch=micro_batch)
-    available, least = round(memory_gb * 10**9) - RESERVE_BYTES, placement.least_gpus
+    least = placement.least_gpus
     if least is None:
-        assert placement.need.on_each(10**12) > available
-        assert not placement.fits
+        assert not sharded_fits(load(path), memory_gb, 2**14, micro_batch)
         return
     assert placement.fits
     assert placement.num_gpus == least
-    assert placement.need.on_each(least) <= available
-    assert least == 1 or placement.need.on_each(least - 1) > available
+    assert placed(load(path), memory_gb, least, micro_batch=micro_batch).fits
+    if placement.fit is None or placement.fit.stack == "transformers-fsdp2":
+        assert least == 1 or not sharded_fits(load(path), memory_gb, least - 1, micro_batch)
+
+
+def sharded_fits(config: ModelConfig, memory_gb: float, num_gpus: int, micro_batch: int) -> bool:
+    """Whether FSDP over so many GPUs, or a single one, fits."""
+    found = placed(config, memory_gb, num_gpus, micro_batch=micro_batch)
+    return found.fits and (found.fit is None or found.fit.layout == Layout(dp_shard=num_gpus))
 
 
 def test_fewer_gpus_than_that_do_not_fit() -> None:
@@ -79,10 +111,15 @@ def test_fewer_gpus_than_that_do_not_fit() -> None:
 @given(memory_gb=st.floats(20, 200), num_gpus=st.integers(2, 64))
 def test_the_largest_micro_batch_fits_and_twice_it_does_not(memory_gb: float, num_gpus: int) -> None:
     config = load(MODELS[0])
-    most = placed(config, memory_gb, num_gpus).most_micro_batch
-    assert most == 0 or placed(config, memory_gb, num_gpus, micro_batch=most).fits
-    twice = 2 * most or 1
-    assert twice > MICRO_BATCHES[-1] or not placed(config, memory_gb, num_gpus, micro_batch=twice).fits
+    found = placed(config, memory_gb, num_gpus)
+    assert found.fit is not None
+    most, setup = found.most_micro_batch, found.fit.setup
+    for batch, expected in ((most, True), (2 * most or 1, False)):
+        if batch == 0 or batch > MICRO_BATCHES[-1]:
+            continue
+        peak = rank_peak(config, replace(setup, micro_batch=batch), found.fit.layout, found.fit.stack)
+        assert isinstance(peak, RankPeak)
+        assert replace(found.fit, peak=peak).fits is expected
 
 
 @pytest.mark.parametrize("dtype", ["fp8", "tf32", "fp32"])
@@ -96,26 +133,28 @@ def test_what_has_no_schedule_is_not_predicted(dtype: str) -> None:
     assert isinstance(gpt2, NotPredicted)
 
 
-def test_one_gpu_gathers_nothing_and_the_optimizer_s_step_counts() -> None:
-    passes = Need(state=100, activations=10, gathered=5, optimizer_peak=0)
-    assert [passes.on_each(1), passes.on_each(2), passes.on_each(3)] == [100 + 10, 50 + 10 + 5, 34 + 10 + 5]
-    assert passes.least_gpus(110) == 1
-    assert passes.least_gpus(109) == 2
-    step = Need(state=100, activations=10, gathered=5, optimizer_peak=140)
-    assert [step.on_each(1), step.on_each(2)] == [140, 140 // 2]
-
-
-def test_the_reserve_is_two_billion_bytes_of_those_there_are() -> None:
-    """One byte less than the need and the reserve together, and it does not fit."""
-    config, reserve = load(MODELS[0]), 2 * 10**9
-    need = placed(config, 400, num_gpus=8).need.on_each(8)
+@pytest.mark.parametrize("num_gpus", [1, 8])
+def test_what_is_kept_free_is_given_or_known(num_gpus: int) -> None:
+    """One byte less than the peak and what is kept free together, and it does not fit."""
+    config = load(MODELS[0])
+    whole = placed(config, 400, num_gpus=num_gpus)
+    assert whole.peak_bytes is not None
+    assert whole.reserve_bytes == (RESERVE_BYTES if num_gpus == 1 else _allowed(whole))
 
     def fits(memory_bytes: int) -> bool:
-        found = place(config, seq_len=2048, dtype="bf16", memory_bytes=memory_bytes, num_gpus=8)
+        found = place(config, seq_len=2048, dtype="bf16", memory_bytes=memory_bytes, num_gpus=num_gpus)
         assert isinstance(found, Placement)
-        return found.fits
+        return found.fits and (found.fit is None or found.fit.layout == Layout(dp_shard=num_gpus))
 
-    assert (fits(need + reserve), fits(need + reserve - 1)) == (True, False)
+    least = whole.peak_bytes + whole.reserve_bytes
+    assert (fits(least), fits(least - 1)) == (True, False)
+
+
+def _allowed(placement: Placement) -> int:
+    """The lines of the allowance for FSDP over eight ranks."""
+    assert placement.peak_bytes is not None
+    lines = allowance("transformers-fsdp2", Layout(dp_shard=8), placement.peak_bytes, has_experts=False)
+    return sum(line.size_bytes for line in lines)
 
 
 def test_gpus_without_a_micro_batch_do_not_fit() -> None:

@@ -151,6 +151,16 @@ def test_nothing_held_out_is_one_law_and_says_so(tmp_path: Path) -> None:
     assert "fitted to all 5 runs: too few to hold some out" in texts(backtest)
 
 
+def test_what_was_asked_for_is_in_view_or_not_drawn() -> None:
+    """A run of one parameter has a loss of thousands of nats."""
+    asked = fitted(OLMO, predict=["N=1,D=1", "N=100B,D=10T"], flops=1e17)
+    _, frontier = panels(law_figure(asked))
+    (squares,) = (line for line in marked(frontier, "s"))
+    assert (xs(squares)[0], ys(squares)[0]) == (6e24, asked.predictions[1].loss)
+    assert frontier.get_xlim()[0] <= 6
+    assert frontier.get_xlim()[1] > 6e24
+
+
 def test_budgets_end_at_the_largest_and_are_few() -> None:
     for decades in (0.01, 0.4, 1.0, 2.9, 7.0, 20.0):
         budgets = budgets_between(1.0, 10**decades)
