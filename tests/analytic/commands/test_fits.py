@@ -40,6 +40,14 @@ def test_the_peak_is_that_of_count_and_its_categories_add_up(capsys: pytest.Capt
     assert memory["available_bytes"] == 80 * 2**30 - memory["allowance_bytes"]
 
 
+def test_the_flops_of_one_gpu_are_three_forwards_and_what_runs_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Backward is twice forward, and flash attention forms QK^T once more."""
+    found = facts(capsys, "fits", "llama-3.2-1b", "--gpus", "1x80GiB", "--recompute", "none", "--seq-len", "4k")
+    forward = facts(capsys, "count", "llama-3.2-1b", "--seq-len", "4k")["flops"]["forward"]
+    scores = 16 * 2 * 4096**2 * 32 * 64  # QK^T of 16 layers, 32 heads of 64 features
+    assert found["flops_per_gpu"] == 3 * forward + scores
+
+
 def test_recompute_is_chosen_where_it_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
     """Peaks of 30.98 and 24.60 GiB: 40 GiB hold the first, 30 GiB the second, 20 GiB neither."""
     for size, recompute, fits in (("40", "none", True), ("30", "full", True), ("20", "full", False)):
