@@ -52,7 +52,8 @@ def pale(colour: str) -> str:
     >>> pale("#0072B2")
     '#4095c5'
     """
-    return to_hex([1 - 0.75 * (1 - part) for part in to_rgb(colour)])
+    red, green, blue = (0.25 + 0.75 * part for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -127,10 +127,9 @@ def draw_courses(panels: Sequence[Axes], courses: Sequence[RankCourse]) -> None:
         labels = Labels(axes)
         _name_phases(axes, labels, course)
         layers = [[0.0, *accumulate(size / GIB for size in sizes)] for sizes in course.sizes]
+        around = [*course.xs, course.end, 0.0]
         for i, colour in reversed(list(enumerate(COLOURS.values(), start=1))):  # each over those above it
-            axes.fill(
-                [*course.xs, course.end, 0.0], [*(heights[i] for heights in layers), 0.0, 0.0], color=colour, lw=0
-            )
+            axes.fill(around, [*(heights[i] for heights in layers), 0.0, 0.0], color=colour, linewidth=0)
         tops = [heights[-1] for heights in layers]
         axes.plot(course.xs, tops, color=style.DARK, linewidth=0.8)
         labels.avoid(course.xs, tops)
