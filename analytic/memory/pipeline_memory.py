@@ -153,7 +153,6 @@ def _gpipe(stage: StageRun, m: int) -> None:
     for i, sent in sends:
         sent.clear()
         stage.release_output(i)
-    sends.clear()
     for i in range(m):
         message = stage.receive_gradient(i)
         stage.backward(i)
