@@ -41,11 +41,13 @@ class Replacement:
         path: `module:name` or `module:Class.name`.
         signature: that it must have, without annotations. Empty for functions of C++, which have none.
         made: the replacement, made from the function itself.
+        is_newer: torch 2.11 does not have it, nor any need of it.
     """
 
     path: str
     signature: str
     made: Callable[[Any], Any]
+    is_newer: bool = False
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -54,7 +56,11 @@ class Replacement:
         Raises:
             UnsupportedVersionError: a function that is missing, or has another signature.
         """
-        plain, (owner, name) = checked(self.path, self.signature), _owner(self.path)
+        owner, name = _owner(self.path)
+        if self.is_newer and getattr(owner, name, None) is None:
+            yield
+            return
+        plain = checked(self.path, self.signature)
         raw, made = vars(owner).get(name, _MISSING), functools.update_wrapper(self.made(plain), plain)
         setattr(owner, name, staticmethod(made) if isinstance(raw, staticmethod) else made)
         try:
@@ -321,7 +327,7 @@ _MODULES_WITH_HANDLE = (
 _ON_META = (
     *(Replacement(f"{m}:_get_device_handle", "(device_type='cuda')", _device_handle) for m in _MODULES_WITH_HANDLE),
     Replacement(f"{_FSDP}._fully_shard:_get_device_from_mesh", "(mesh)", _device_from_mesh),
-    Replacement(f"{_FSDP}._fsdp_collectives:record_grad_output_stream", "(buffer, stream)", _only_off_meta),
+    Replacement(f"{_FSDP}._fsdp_collectives:record_grad_output_stream", "(buffer, stream)", _only_off_meta, True),
     Replacement(f"{_FSDP}._fsdp_param_group:FSDPParamGroup._validate_no_meta_params", "(self)", _accepting_meta),
     Replacement(f"{_FSDP}._fsdp_param:FSDPParam.reset_sharded_param", "(self)", _taking_over_meta),
     Replacement(
