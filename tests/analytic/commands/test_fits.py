@@ -184,6 +184,7 @@ def test_a_model_that_no_stack_runs_is_not_predicted(capsys: pytest.CaptureFixtu
         (["--gpus", "2000000000xh100"], "expected a whole number from 1 to 1,000,000,000"),
         (["--gpus", "-1xh100"], "argument --gpus: expected one argument"),
         (["--gpus", "1x2GiB", "--reserve", "3GiB"], "reserve of 3221225472 bytes: expected less than"),
+        (["--gpus", "8x2GiB", "--reserve", "3GiB"], "reserve of 3221225472 bytes: expected less than"),
         (["--gpus", "1xh100", "--reserve", "x"], "'x': expected bytes with their unit"),
         (["--gpus", "1xh100", "--reserve", "4"], "'4': expected bytes with their unit"),
         (["--gpus", "1xh100", "--attention", "full"], "unrecognized argument --attention"),
