@@ -16,7 +16,7 @@ from analytic.io.located import located
 from analytic.report.document import Document
 from analytic.report.law_fit import law_fit_document
 from analytic.report.law_result import LawFit
-from analytic.scaling.law_file import law_toml, load_laws
+from analytic.scaling.law_file import law_toml, load_all_laws
 from analytic.scaling.laws import ScalingLaw
 from analytic.scaling.posterior import Uncertainty
 from analytic.scaling.repeats import RepeatsFit
@@ -57,7 +57,7 @@ def _law_name(path: Path) -> str:
     """What a law is called after the file that it is written to."""
     refuse(path.suffix.casefold() != ".toml", f"--write-law {str(path)!r}: expected a path that ends in .toml")
     name = re.sub(r"[^A-Za-z0-9_-]", "-", path.stem)
-    refuse(name in load_laws(), f"--write-law {path.name}: {name} is a shipped law, expected another name")
+    refuse(name in load_all_laws(), f"--write-law {path.name}: {name} is a shipped law, expected another name")
     return name
 
 

@@ -13,7 +13,7 @@ class RankPeak:
 
     Attributes:
         parameters_bytes: stored, padding of uneven shards included. temporaries_bytes: gathered copies among them.
-        activations_bytes: inputs and whatever is held for backward.
+        activations_bytes: whatever is held for backward, with inputs and buffers.
         moment: when that is, such as `backward of layers.30, lm_head: gradient`.
         origin: `proven`, or `by formula` with its error on published rows.
     """

@@ -27,6 +27,7 @@ from analytic.planning.guards import (
     link_warnings,
     machine_warnings,
     placement_warnings,
+    price_warnings,
     size_warnings,
 )
 from analytic.planning.intervals import PlanIntervals, plan_intervals
@@ -258,6 +259,7 @@ def _plan(
         *size_warnings(request.params, params.total),
         *law_warnings(law, candidate.params, tokens, data.epochs(tokens), extrapolations),
         *machine_warnings(option.price, option.mfu, option.dtype, today),
+        *price_warnings(None if serving is None else serving.price, "the price of serving", today),
         *link_warnings(option.gpu, option.mfu, chosen.placement),
         *placement_warnings(chosen.placement, tokens, goal.family.seq_len),
     ]

@@ -64,11 +64,16 @@ def _times(outside: OutOfRange) -> str:
 
 def machine_warnings(price: Price | None, mfu: Mfu, dtype: str, today: date | None) -> Iterator[str]:
     """A price of more than a year before `today`, and an fp8 MFU that nobody measured in fp8."""
-    day = None if price is None else price.date
-    if day is not None and today is not None and today - day > timedelta(days=MOST_PRICE_AGE_DAYS):
-        yield f"the price is of {day.isoformat()}, more than a year ago: give a current one"
+    yield from price_warnings(price, "the price", today)
     if dtype == "fp8" and isinstance(mfu, Assumed) and mfu.by == "default":
         yield "fp8 at an MFU as measured and published in bf16: runs in fp8 reach a smaller share of their peak"
+
+
+def price_warnings(price: Price | None, name: str, today: date | None) -> Iterator[str]:
+    """A price of more than a year before `today`."""
+    day = None if price is None else price.date
+    if day is not None and today is not None and today - day > timedelta(days=MOST_PRICE_AGE_DAYS):
+        yield f"{name} is of {day.isoformat()}, more than a year ago: give a current one"
 
 
 def placement_warnings(placement: Placement | NotPredicted, tokens: int, seq_len: int) -> Iterator[str]:

@@ -82,7 +82,7 @@ def _beyond(plan: Plan) -> str:
         f"{names[each.quantity]} {_times(each.value / each.most)}"
         if each.value > each.most
         else f"{names[each.quantity]} {_times(each.least / each.value)} below"
-        for each in plan.extrapolations
+        for each in law.outside(plan.outcome.candidate.params, plan.outcome.tokens, plan.used_flops)
     ]
     if not outside:
         return f"the plan is within what {name_of(law)} was fitted on"

@@ -52,11 +52,19 @@ def _model_line(plan: Plan) -> str:
         return f"{size}; as asked for: N {compact(best.candidate.params)} would be {lower:.3f} nats lower"
     if plan.request.allocation is not None:
         return f"{size}; the size by {plan.request.allocation.name}"
-    near = "" if band is None else f"{compact(band[0])} to {compact(band[1])}"
+    near = "" if band is None else f"{compact(band[0])} to {compact(band[1])}{_as_counted(plan)}"
     if plan.intervals is None:
         return f"{size}; {near} come within {BAND_NATS} nats" if near else size
     near = f"{near} parameters come within {BAND_NATS} nats; " if near else ""
     return f"{near}best {after(f'{compact(params.total)}{active}', plan.intervals.params)}: {shape_text(plan.spec)}"
+
+
+def _as_counted(plan: Plan) -> str:
+    """Which parameters a law counts, where not all of them."""
+    params, counted = plan.params, plan.outcome.candidate.params
+    if counted == params.total:
+        return ""
+    return " active" if counted == params.active else " non-embedding"
 
 
 def _without(plan: Plan) -> str:

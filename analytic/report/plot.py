@@ -65,6 +65,8 @@ def plan_figure(plan: Plan) -> Figure:
     active = "" if params.active == params.total else f" ({short(params.active)} active)"
     model = f"{short(params.total)} parameters{active}, {short(plan.outcome.tokens)} tokens"
     title = f"{budget_text(plan)} on {gpu.name}: {model}, loss {plan.outcome.loss:.3f}"
+    if plan.request.allocation is not None:
+        title += f" by {name_of(plan.request.law)}; the size by {name_of(plan.request.allocation)}"
     figure.text(0.02, 0.93, title, fontsize=15, weight="bold", color=style.DARK)
     spent = f"C = {_scientific(float(plan.compute_flops))} FLOP at an MFU of {mfu.value:.1%}, {mfu.origin}"
     if plan.served is not None:
@@ -72,7 +74,7 @@ def plan_figure(plan: Plan) -> Figure:
         spent += f"; serving {tokens} tokens takes {plan.served.share:.0%} of the budget"
     figure.text(0.02, 0.89, shorten(spent, MOST_CHARACTERS), fontsize=10, color=style.QUIET)
     _draw_frontier(figure.add_axes((0.06, 0.1, 0.325, 0.69)), plan)
-    draw_contours(figure.add_axes((0.61, 0.1, 0.37, 0.69)), plan)
+    draw_contours(figure.add_axes((0.625, 0.1, 0.355, 0.69)), plan)
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from analytic.planning.budget import Dollars
 from analytic.planning.forward import Plan
 from analytic.report.plot_style import DARK, QUIET, Labels, log_ticks, short
-from analytic.scaling.laws import ScalingLaw
+from analytic.scaling.laws import Law
 
 MOST_OF_NAME = 18
 
@@ -47,7 +47,7 @@ def budget_text(plan: Plan) -> str:
     return f"{short(budget.num_gpus * budget.hours)} GPU-hours"
 
 
-def name_of(law: ScalingLaw) -> str:
+def name_of(law: Law) -> str:
     return law.name if len(law.name) <= MOST_OF_NAME else f"{law.name[: MOST_OF_NAME - 1]}…"
 
 

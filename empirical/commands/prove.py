@@ -9,11 +9,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from analytic.commands.options import Parser, add_flags, refuse
+from analytic.commands.options import Parser, add_flags, reader, refuse
 from analytic.commands.verb import Verb
 from analytic.defaults import DEFAULT_LAW
 from analytic.errors import PlannerError, UsageError
@@ -28,7 +28,16 @@ from analytic.scaling.law_file import load_law
 from analytic.version import version
 from empirical.commands.sweep import sweep
 from empirical.proof.findings import Findings
-from empirical.proof.workers import ModelJob, check_models, default_workers
+from empirical.proof.layouts import (
+    Grid,
+    RankJob,
+    is_described,
+    jobs_of,
+    jobs_of_layout,
+    one_of_each_family,
+    parse_layout,
+)
+from empirical.proof.workers import ModelJob, ProofJob, check_models, default_workers
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +52,13 @@ def _add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help="default: every shipped one; with --sweep, model types")
     add_flags(parser, "seq_len", "jobs", "device")
+    add(
+        "--layouts",
+        choices=get_args(Grid),
+        help="ranks of which layouts are simulated: a few (default), or every rank and precision of FSDP and HSDP; "
+        "where no model is named, of one model a family",
+    )
+    add("--layout", type=reader(parse_layout), metavar="KEY=N,...", help="only this layout, such as dp_shard=8,tp=2")
     add(
         "--calibration-out",
         type=Path,
@@ -59,17 +75,19 @@ def _execute(args: argparse.Namespace) -> int:
     """Returns 0 if all agree, 1 if any differs."""
     refuse(args.perturb and not args.sweep, "--perturb: only with --sweep")
     if args.sweep:
-        for name in ("seq_len", "device", "train"):
+        for name in ("seq_len", "device", "train", "layout", "layouts"):
             refuse(getattr(args, name) is not None, f"--{name.replace('_', '-')}: not with --sweep")
         return sweep(args.models, args.jobs, is_perturbed=args.perturb, is_json=args.json)
+    refuse(args.layout is not None and args.layouts is not None, "--layouts: not with --layout")
     paths = [find_model(name) for name in args.models] or model_config_paths()
     jobs = [_job(path, args.seq_len) for path in paths]
+    rank_jobs = list(_rank_jobs(jobs, args))
     device = _device(args.device, is_needed=args.train is not None)
     found = Findings()
     if device is not None:
         found.calibration = _begun(args.calibration_out, device)
     try:
-        _find(found, jobs, device, args)
+        _find(found, jobs, rank_jobs, device, args)
     except (KeyboardInterrupt, PlannerError):
         if found.checks:  # minutes of measurements are printed first
             _print(found, is_json=args.json)
@@ -81,6 +99,16 @@ def _execute(args: argparse.Namespace) -> int:
 def _job(path: Path, seq_len: int | None) -> ModelJob:
     config = load(path)
     return config, Workload.of(config, seq_len=seq_len).seq_len
+
+
+def _rank_jobs(jobs: Sequence[ModelJob], args: argparse.Namespace) -> Iterator[RankJob]:
+    """The ranks to simulate: of every model that is named, else of one a family."""
+    described = one_of_each_family(config for config, _ in jobs)
+    for config, seq_len in jobs:
+        if args.layout is not None and (args.models or config in described):
+            yield from jobs_of_layout(config, seq_len, args.layout)
+        elif args.layout is None and (is_described(config) if args.models else config in described):
+            yield from jobs_of(config, seq_len, args.layouts or "default")
 
 
 def _device(asked: str | None, *, is_needed: bool) -> torch.device | None:
@@ -105,23 +133,30 @@ def _begun(path: Path, device: torch.device) -> Calibration:
     return begin(path, this_machine(device), is_resumed=path.exists())
 
 
-def _find(found: Findings, jobs: Sequence[ModelJob], device: torch.device | None, args: argparse.Namespace) -> None:
+def _find(
+    found: Findings,
+    jobs: Sequence[ModelJob],
+    rank_jobs: Sequence[RankJob],
+    device: torch.device | None,
+    args: argparse.Namespace,
+) -> None:
     """All that is asked for, into `found` as it is known."""
+    proofs: list[ProofJob] = [*jobs, *rank_jobs]
     with _progress() as progress:
-        task = progress.add_task("formulas against witnesses", total=len(jobs))
+        task = progress.add_task("formulas against witnesses", total=len(proofs))
 
         def on_done(name: str) -> None:
             progress.update(task, advance=1, description=name)
 
-        _check(found, jobs, args.jobs or default_workers(len(jobs)), on_done)
+        _check(found, proofs, args.jobs or default_workers(len(proofs)), on_done)
         if device is not None:
             _measure(found, jobs, device, args, progress)
             if args.train is not None:
                 _train(found, device, args.train, progress)
 
 
-def _check(found: Findings, jobs: Sequence[ModelJob], workers: int, on_done: Callable[[str], None]) -> None:
-    """The checks of models, into `found`; an interrupt leaves those that were made."""
+def _check(found: Findings, jobs: Sequence[ProofJob], workers: int, on_done: Callable[[str], None]) -> None:
+    """The checks of models and ranks, into `found`; an interrupt leaves those that were made."""
     proven = check_models(jobs, workers, on_done)
     found.checks += proven.results
     if proven.was_interrupted:

@@ -147,8 +147,10 @@ def local(tensor: Tensor) -> Tensor:
 def _fsdp_groups(model: Any) -> Iterator[Any]:
     """FSDP2's groups of parameters."""
     for module in model.modules():
-        state = _get_module_fsdp_state(module)
-        yield from () if state is None else state._fsdp_param_groups
+        state: Any = _get_module_fsdp_state(module)
+        if state is not None:
+            groups = state._fsdp_param_groups if hasattr(state, "_fsdp_param_groups") else [state._fsdp_param_group]
+            yield from (group for group in groups if group is not None)  # torch 2.11 has one a module, or none
 
 
 def _distributed(case: RankCase, device_type: str) -> tuple[Any, dict[str, str]]:
@@ -170,8 +172,7 @@ def _distributed(case: RankCase, device_type: str) -> tuple[Any, dict[str, str]]
     if layout.data_ranks > 1:
         if not layout.reshard_after_forward:
             model.set_reshard_after_forward(False)
-        state = _get_module_fsdp_state(model)
-        assert state is not None
+        state: Any = _get_module_fsdp_state(model)
         state._lazy_init()  # not in the first step, where it would make copies
     axes = {str(mesh[name].get_group().group_name): axis for mesh in (expert, dense) for name, axis in _axes_of(mesh)}
     return model, axes

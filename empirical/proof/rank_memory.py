@@ -1,4 +1,4 @@
-"""The schedule of a rank against the rank of a simulated world: at every rise and fall of live bytes."""
+"""The schedule of a rank against the rank of a simulated world: at every turn of live bytes, and at the peak."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from empirical.models.distributed import RankCase
 from empirical.proof.check import Check
 from empirical.proof.memory import Divergence, first_divergence, scheduled_changes, tracked_changes
 from empirical.witnesses.memory import MemoryMeasurement
-from empirical.witnesses.rank import observe
+from empirical.witnesses.rank import RankObservation, observe
 
 WITNESS = "rank of a simulated world on meta"
 
@@ -23,11 +23,15 @@ def rank_memory_checks(case: RankCase) -> list[Check]:
     """
     if isinstance(rank_schedule_of(case), NotPredicted):
         return []
-    first, second = observe(case).steps
-    return [
-        *_step_checks(case, "first step", rank_schedule_of(case, is_first_step=True), first),
-        *_step_checks(case, "later step", rank_schedule_of(case), second),
-    ]
+    return list(observed_memory_checks(case, observe(case)))
+
+
+def observed_memory_checks(case: RankCase, seen: RankObservation) -> Iterator[Check]:
+    """The same of a rank that has been observed."""
+    if not isinstance(rank_schedule_of(case), NotPredicted):
+        first, second = seen.steps
+        yield from _step_checks(case, "first step", rank_schedule_of(case, is_first_step=True), first)
+        yield from _step_checks(case, "later step", rank_schedule_of(case), second)
 
 
 def rank_schedule_of(case: RankCase, *, is_first_step: bool = False) -> RankSchedule | NotPredicted:

@@ -12,10 +12,13 @@ from typing import Generic, TypeVar
 
 from analytic.huggingface.config import ModelConfig
 from empirical.proof.check import Check
+from empirical.proof.layouts import RankJob
+from empirical.witnesses.own_process import from_clean_process, in_own_process
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 ModelJob = tuple[ModelConfig, int]  # a model, and the sequence length it is checked at
+ProofJob = ModelJob | RankJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +29,38 @@ class Finished(Generic[Result]):
     was_interrupted: bool
 
 
-def check_models(jobs: Sequence[ModelJob], workers: int, on_done: Callable[[str], None]) -> Finished[Check]:
-    """Every check of every model. `on_done` is called with each model's name."""
-    found = run_jobs(
-        _check, jobs, workers, lambda job, _: on_done(job[0].name), cost=lambda job: len(job[0].spec.layers)
-    )
+def check_models(jobs: Sequence[ProofJob], workers: int, on_done: Callable[[str], None]) -> Finished[Check]:
+    """Every check of every model and of every rank. `on_done` is called with the name of each job's model."""
+    found = run_jobs(_check, jobs, workers, lambda job, _: on_done(_config(job).name), cost=_cost)
     return Finished([check for checks in found.results for check in checks], found.was_interrupted)
 
 
-def _check(job: ModelJob) -> list[Check]:
-    from empirical.proof.crosscheck import verify  # torch and transformers: only where models are built
+def _check(job: ProofJob) -> list[Check]:
+    # torch and transformers: only where models are built
+    if isinstance(job, RankJob):
+        return _in_a_world(job)
+    from empirical.proof.crosscheck import verify
 
     return list(verify(*job))
+
+
+def _in_a_world(job: RankJob) -> list[Check]:
+    import torch
+
+    from empirical.proof.parallel import rank_checks
+
+    if torch.cuda.is_available():
+        return from_clean_process(rank_checks, job, rank_checks.__module__)
+    (checks,) = in_own_process(rank_checks, [job])
+    return checks
+
+
+def _config(job: ProofJob) -> ModelConfig:
+    return job.config if isinstance(job, RankJob) else job[0]
+
+
+def _cost(job: ProofJob) -> int:
+    return len(_config(job).spec.layers)
 
 
 def default_workers(num_jobs: int) -> int:

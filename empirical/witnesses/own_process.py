@@ -1,17 +1,23 @@
-"""Processes of their own for simulated or real ranks, forked after the imports, which take seconds."""
+"""Processes of their own for simulated or real ranks, forked after the imports, which take seconds.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkProcess
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
+Started = tuple[BaseProcess, Connection]
 
 
 class WorldError(RuntimeError):
@@ -31,7 +37,33 @@ def in_own_process(function: Callable[[Case], Result], cases: Iterable[Case]) ->
 
 def at_once(function: Callable[[Case], Result], cases: Sequence[Case]) -> list[Result]:
     """As `in_own_process`, all processes at a time: ranks of one world that wait for each other."""
-    started = [_start(function, case) for case in cases]
+    context = multiprocessing.get_context("fork")
+    return _results([_start(context, function, case) for case in cases])
+
+
+def from_clean_process(function: Callable[[Case], Result], case: Case, imported: str) -> Result:
+    """As `in_own_process`, from a process that has imported a module and has done nothing else.
+
+    After a backward pass on a machine with a GPU, a process must not be forked.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([imported])
+    result: Result = _results([_start(context, function, case)])[0]
+    return result
+
+
+def _start(context: BaseContext, function: Callable[[Case], Result], case: Case) -> Started:
+    receiver, sender = context.Pipe(duplex=False)
+    make: Any = context.Process  # type: ignore[attr-defined]  # every context has it
+    process: BaseProcess = make(target=_run, args=(function, case, sender), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns wherever there are threads
+        process.start()
+    sender.close()
+    return process, receiver
+
+
+def _results(started: Sequence[Started]) -> list[Any]:
     try:
         return [_result(process, receiver) for process, receiver in started]
     finally:
@@ -40,18 +72,7 @@ def at_once(function: Callable[[Case], Result], cases: Sequence[Case]) -> list[R
             process.join()
 
 
-def _start(function: Callable[[Case], Result], case: Case) -> tuple[ForkProcess, Connection]:
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(function, case, sender), daemon=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns wherever there are threads
-        process.start()
-    sender.close()
-    return process, receiver
-
-
-def _result(process: ForkProcess, receiver: Connection) -> Any:
+def _result(process: BaseProcess, receiver: Connection) -> Any:
     try:
         result, error, trace = receiver.recv()
     except EOFError:
@@ -63,6 +84,7 @@ def _result(process: ForkProcess, receiver: Connection) -> Any:
 
 
 def _run(function: Callable[[Case], Result], case: Case, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and ends this
     try:
         sender.send((function(case), None, ""))
     except Exception as error:

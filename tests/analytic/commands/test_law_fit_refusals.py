@@ -59,6 +59,7 @@ def runs(tmp_path: Path) -> str:
         (GOOD, ("--flops", "1e33"), "--flops: '1e33'"),
         (GOOD, ("--write-law", "my.json"), "expected a path that ends in .toml"),
         (GOOD, ("--write-law", "besiroglu.toml"), "besiroglu is a shipped law"),
+        (GOOD, ("--write-law", "deepseek.toml"), "deepseek is a shipped law"),
         (GOOD, ("--write-law", "absent/my.toml"), "absent/my.toml: cannot be written"),
         (GOOD, ("--strickt",), "did you mean --strict?"),
         (GOOD, ("--schedule-column", "lr"), "runs.csv: column 'lr' is not in the header (N, D, loss)"),

@@ -84,7 +84,7 @@ def test_both_ways_give_machines_the_same_facts(capsys: pytest.CaptureFixture[st
         "six_nd_optimum",
         "vocab_padding",
         "flat_mfu",
-        *("not_compared", "skipped", "sizes", "serving"),
+        *("not_compared", "skipped", "sizes", "serving", "loss_by_another"),
     }
     assert forward.keys() - backward.keys() == of_a_search
     for key in ("mfu", "law_details", "fit"):
@@ -137,9 +137,10 @@ def test_figures_without_a_datasheet_are_marked(capsys: pytest.CaptureFixture[st
 
 
 def test_moe_is_an_approximation_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "overestimate" in facts(capsys, "--budget", "1e6", "--kind", "moe")["approximation"]
+    moe = ("--budget", "1e6", "--kind", "moe", "--law", "besiroglu")
+    assert "overestimate" in facts(capsys, *moe)["approximation"]
     assert facts(capsys, "--budget", "1e6")["approximation"] is None
-    text = terms(capsys, "--budget", "1e6", "--kind", "moe")
+    text = terms(capsys, *moe)
     assert "a dense law at the active parameters" in text
     assert "overestimate" in text
 
@@ -158,7 +159,7 @@ def test_repeated_data_say_whose_decay_they_borrow(capsys: pytest.CaptureFixture
 def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no number of these GPUs could run it" in terms(capsys, "--budget", "1e10", "--gpu", "t4", "--dtype", "fp16")
     assert "DO NOT FIT" in terms(capsys, "--budget", "1e7", "--gpu", "h100", "--num-gpus", "2")
-    assert "ideal sharding, unmeasured" in terms(capsys, "--setup", SETUP)
+    assert "transformers-fsdp2 dp_shard 8, proven" in terms(capsys, "--setup", SETUP)
     assert "not predicted: no memory schedule" in terms(capsys, "--budget", "1e7", "--gpu", "h100", "--dtype", "fp8")
 
 

@@ -35,6 +35,15 @@ def test_a_fitted_law_gives_intervals_around_each_figure(law: str, capsys: pytes
     assert facts(capsys, *ASKED, "--law", law) == found  # the seed of the draws is fixed
 
 
+@pytest.mark.parametrize("decided", [("--params", "1B"), ("--inference-tokens", "10B"), ("--dataset-tokens", "1B")])
+def test_what_the_law_does_not_decide_has_no_interval_but_its_loss(
+    decided: tuple[str, str], law: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = facts(capsys, *ASKED, "--law", law, *decided)
+    assert found["params_80"] is found["params_95"] is found["tokens_80"] is found["tokens_95"] is None
+    assert found["loss_95"][0] < found["loss_80"][0] < found["loss"] < found["loss_80"][1] < found["loss_95"][1]
+
+
 def test_the_band_comes_before_the_best_size(law: str, capsys: pytest.CaptureFixture[str]) -> None:
     model, tokens, loss = printed(capsys, *ASKED, "--law", law).splitlines()[:3]
     assert model.index("come within 0.005 nats") < model.index("best") < model.index("(80%)") < model.index("(95%)")
@@ -89,7 +98,9 @@ def test_a_model_with_experts_is_planned_by_a_law_of_such_models(capsys: pytest.
     n, d = found["params_active"], found["tokens"]
     assert found["loss"] == pytest.approx(21.833 * n**-0.1676 + 119.9126 * d**-0.2338 + 1.3637, rel=2e-3)
     assert found["law_details"]["fitted"]["experts"] == [1, 32]
-    assert "8 a layer" in printed(capsys, *ASKED, "--kind", "moe", "-v")
+    out = printed(capsys, *ASKED, "--kind", "moe", "-v")
+    assert "8 a layer" in out
+    assert " active come within 0.005 nats" in out.splitlines()[0]
     dense = facts(capsys, *ASKED, "--kind", "moe", "--law", "besiroglu")
     assert "overestimate" in dense["approximation"]
     assert {"besiroglu", "ludziejewski"} <= {each["law"] for each in dense["sensitivity"]["laws"]}

@@ -38,6 +38,17 @@ def test_serving_at_its_own_mfu_on_its_own_gpu(capsys: pytest.CaptureFixture[str
     assert not [each for each in found["assumed"] if "inference" in each]
 
 
+def test_an_old_price_of_serving_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
+    """The H100's of the table is of 2025-03-03; the one given has no date."""
+    said = "the price of serving is of 2025-03-03"
+    old, given = (
+        facts(capsys, *BUDGET, "--inference-tokens", "1T", "--inference-gpu", gpu)["warnings"]
+        for gpu in ("h100", "h100=2")
+    )
+    assert [each for each in old if said in each]
+    assert not [each for each in given if "price" in each]
+
+
 def test_without_serving_nothing_is_said_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts(capsys, *BUDGET)["serving"] is None
     assert "serv" not in printed(capsys, *BUDGET, "-v")
@@ -50,11 +61,6 @@ def test_a_size_says_what_the_best_one_would_gain(capsys: pytest.CaptureFixture[
     model = printed(capsys, *BUDGET, "--params", "8B").splitlines()[0]
     assert model.startswith("model    8.0") or model.startswith("model    7.9")
     assert f"would be {found['loss'] - best['loss']:.3f} nats lower" in model
-
-
-def test_a_size_has_no_interval_of_n(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither has what serving decides; no law but one's own has any."""
-    assert facts(capsys, *BUDGET, "--params", "8B")["params_80"] is None
 
 
 @pytest.mark.parametrize(

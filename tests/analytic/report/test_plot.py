@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,7 +21,8 @@ from analytic.planning.request import Request
 from analytic.planning.serving import Serving
 from analytic.report import plot_style as style
 from analytic.report.plot import picture_of, plan_figure
-from analytic.scaling.law_file import load_laws
+from analytic.scaling.law_file import load_all_laws, load_laws
+from analytic.scaling.laws import AllocationLaw
 from tests.analytic.report.drawn import texts, xs, ys
 
 
@@ -82,6 +84,18 @@ def test_curves_of_a_model_that_serves_end_where_little_is_left_for_training() -
     assert 0.8 < share <= 0.9
     assert frontier.get_xlim()[1] == pytest.approx(xs(used)[-1])
     assert "serving besides" in " ".join(texts(frontier))
+
+
+def test_a_size_by_one_law_and_a_loss_by_another() -> None:
+    """The range is that of the law whose losses are drawn: Besiroglu's tokens end at 318B, its FLOPs at 1.3e22."""
+    deepseek = load_all_laws()["deepseek"]
+    assert isinstance(deepseek, AllocationLaw)
+    request = replace(made().request, allocation=deepseek)
+    plan = make_plan(request, ())
+    figure = plan_figure(plan)
+    assert "by besiroglu; the size by deepseek" in " ".join(texts(figure))
+    shown = " ".join(texts(figure.axes[1]))
+    assert f"D {plan.outcome.tokens / 318e9:.3g}x, C {plan.used_flops / 1.3e22:.3g}x" in shown
 
 
 def test_no_two_laws_share_colour_and_dashes() -> None:

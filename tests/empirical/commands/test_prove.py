@@ -19,6 +19,12 @@ def test_it_passes_and_reports_in_json(capsys: pytest.CaptureFixture[str]) -> No
     assert facts["failed"] == 0
     assert facts["passed"] == len(facts["checks"]) > 20
     assert {check["model"] for check in facts["checks"]} == {"llama-3.2-1b", "gpt2"}
+    ranks = {check["quantity"] for check in facts["checks"] if check["witness"].startswith("rank of a simulated")}
+    assert {quantity.partition(", ")[2] for quantity in ranks if quantity.startswith("stored bytes")} == {
+        "dp_shard 8, rank 0",
+        "dp_shard 512, rank 511",
+        "dp_shard 2 x tp 8, rank 15",
+    }
     first = facts["checks"][0]
     assert first["quantity"] == "parameters"
     assert (first["analytic"], first["measured"], first["difference"]) == (1_235_814_400, 1_235_814_400, 0)
@@ -56,6 +62,13 @@ def test_processes_give_the_same_as_one(capsys: pytest.CaptureFixture[str]) -> N
         (["gpt2", "--sweep", "--seq-len", "8"], "--seq-len: not with --sweep"),
         (["gpt2", "--sweep", "--device", "cpu"], "--device: not with --sweep"),
         (["gpt2", "--sweep", "--train", "1"], "--train: not with --sweep"),
+        (["gpt2", "--sweep", "--layouts", "all"], "--layouts: not with --sweep"),
+        (["gpt2", "--sweep", "--layout", "tp=2"], "--layout: not with --sweep"),
+        (["llama-3-8b", "--layouts", "all", "--layout", "dp_shard=2"], "--layouts: not with --layout"),
+        (["llama-3-8b", "--layouts", "some"], "--layouts: "),
+        (["llama-3-8b", "--layout", "fsdp=2"], "--layout: 'fsdp=2': expected KEY=VALUE"),
+        (["llama-3-8b", "--layout", "dp_shard=2,tp=5"], "tp = 5: expected a divisor of num_attention_heads = 32"),
+        (["gpt2", "--layout", "dp_shard=2"], "model_type = 'gpt2': no description"),
     ],
 )
 def test_it_refuses_before_it_begins(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

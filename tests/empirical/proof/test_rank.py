@@ -41,8 +41,9 @@ def observed(case: RankCase) -> RankObservation:
 
 def drawn(ranks: int) -> settings:
     """So many ranks. A failure is not made smaller: each attempt is a world of its own."""
-    phases = [Phase.explicit, Phase.generate]
-    return settings(max_examples=ranks, phases=phases, suppress_health_check=list(HealthCheck))
+    return settings(
+        max_examples=ranks, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+    )
 
 
 def small_case(family: Family, layout: Layout, rank: int = 0, **changed: Any) -> RankCase:
