@@ -108,7 +108,7 @@ class RankFit:
         return low
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What is to be fitted.
 
@@ -124,6 +124,12 @@ class Question:
     reserve_bytes: int | None = None
     beyond_bytes: int = 0
 
+    @cached_property
+    def _choices(self) -> Sequence[TrainingSetup]:
+        """The setup with each amount of recomputation that is tried."""
+        choices: tuple[Checkpointing, ...] = ("none", "full") if self.recompute is None else (self.recompute,)
+        return [replace(self.setup, checkpointing=checkpointing) for checkpointing in choices]
+
     def fit(self, layout: Layout, stack: Stack) -> RankFit | NotPredicted:
         """A layout with the least recomputation that fits, or with all of it.
 
@@ -132,9 +138,7 @@ class Question:
         """
         check_layout(self.config, self.setup, layout, stack)
         found: RankFit | NotPredicted = NotPredicted("")
-        choices: tuple[Checkpointing, ...] = ("none", "full") if self.recompute is None else (self.recompute,)
-        for checkpointing in choices:
-            setup = replace(self.setup, checkpointing=checkpointing)
+        for setup in self._choices:
             peak = rank_peak(self.config, setup, layout, stack)
             if isinstance(peak, NotPredicted):
                 return peak
