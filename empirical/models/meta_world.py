@@ -56,18 +56,13 @@ class Replacement:
         Raises:
             UnsupportedVersionError: a function that is missing, or has another signature.
         """
-        owner, name = self._owner()
-        plain = getattr(owner, name, None)
-        if plain is None and self.is_newer:
+        owner, name = _owner(self.path)
+        if self.is_newer and not hasattr(owner, name):
             yield
             return
-        if plain is None or (self.signature and self.signature != _signature(plain)):
-            found = "none" if plain is None else _signature(plain)
-            raise UnsupportedVersionError(
-                f"{self.path.replace(':', '.')}: expected the signature {self.signature or 'of a function'}, found "
-                f"{found} in torch {version('torch')} and transformers {version('transformers')}"
-            )
-        raw, made = vars(owner).get(name, _MISSING), functools.update_wrapper(self.made(plain), plain)
+        require(self.path, self.signature)
+        plain, raw = getattr(owner, name), vars(owner).get(name, _MISSING)
+        made = functools.update_wrapper(self.made(plain), plain)
         setattr(owner, name, staticmethod(made) if isinstance(raw, staticmethod) else made)
         try:
             yield
@@ -77,13 +72,31 @@ class Replacement:
             else:
                 setattr(owner, name, raw)
 
-    def _owner(self) -> tuple[Any, str]:
-        module, _, names = self.path.partition(":")
-        *classes, name = names.split(".")
-        try:
-            return functools.reduce(getattr, classes, importlib.import_module(module)), name
-        except (ImportError, AttributeError):
-            return None, name
+
+def require(path: str, signature: str) -> None:
+    """Refuse a version of torch or transformers without a function of this path and signature.
+
+    Raises:
+        UnsupportedVersionError: naming the function, its signature and the versions.
+    """
+    owner, name = _owner(path)
+    function = getattr(owner, name, None)
+    if function is None or (signature and signature != _signature(function)):
+        found = "none" if function is None else _signature(function)
+        raise UnsupportedVersionError(
+            f"{path.replace(':', '.')}: expected the signature {signature or 'of a function'}, found {found} in torch "
+            f"{version('torch')} and transformers {version('transformers')}"
+        )
+
+
+def _owner(path: str) -> tuple[Any, str]:
+    """The module or class that has a function, and its name there."""
+    module, _, names = path.partition(":")
+    *classes, name = names.split(".")
+    try:
+        return functools.reduce(getattr, classes, importlib.import_module(module)), name
+    except (ImportError, AttributeError):
+        return None, name
 
 
 def _signature(function: Any) -> str:

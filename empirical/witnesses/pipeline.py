@@ -20,9 +20,8 @@ from analytic.parallelism.communication import Collective, Kind
 from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.pipeline_order import Action, Computation
 from empirical.models.meta_world import (
-    Replacement,
     pipelines_on_meta,
-    replaced,
+    require,
     start_world,
     watching_stages,
 )
@@ -70,8 +69,8 @@ def torch_order(pipeline: Pipeline) -> dict[int, tuple[Action, ...]]:
     if issubclass(kind, schedules.PipelineScheduleMulti):
         table = kind(stages, pipeline.micro_batches, loss_fn=lambda *_: None).pipeline_order
     else:
-        with replaced([Replacement(_SINGLE, "(self)", lambda plain: plain)]):
-            table = kind(stages[0], pipeline.micro_batches, loss_fn=lambda *_: None)._get_pipeline_order()
+        require(_SINGLE, "(self)")
+        table = kind(stages[0], pipeline.micro_batches, loss_fn=lambda *_: None)._get_pipeline_order()
     order = {rank: tuple(_computing(actions)) for rank, actions in table.items()}
     return _with_first_micro_batch(order) if pipeline.schedule == "1f1b" else order
 
