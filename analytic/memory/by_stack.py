@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import assert_never, cast
 
+from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.megatron import megatron_peak
@@ -33,6 +34,8 @@ def check_layout(config: ModelConfig, setup: TrainingSetup, layout: Layout, stac
         case "transformers-fsdp2":
             transformers_fsdp2.check(_distributed(config), setup, layout)
         case "torchtitan":
+            if config.numerics.activation != "silu":
+                raise UsageError(f"activation {config.numerics.activation}: torchtitan's feed-forward is SwiGLU")
             check_torchtitan(config.spec, setup, layout)
         case "megatron-te":
             check_megatron(config.spec, setup, layout)

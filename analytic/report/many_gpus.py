@@ -13,7 +13,7 @@ from analytic.report.document import Cell, Column, Document, Figure, Item, Json,
 from analytic.report.memory import setup_object
 from analytic.report.units import bytes_text, flops_text, gib_text, gpus_text
 
-MOST_SHOWN = 12  # alternatives in the table and in JSON, the best first
+MOST_SHOWN = 5  # alternatives of each stack in the table and in JSON, the best first
 PARTS = ("parameters", "gradients", "optimizer", "activations", "temporaries")
 
 
@@ -168,12 +168,21 @@ def _alternatives(found: ManyGpus) -> Iterator[Item]:
             Cell(fit.most_micro_batch, f"up to {fit.most_micro_batch:,}"),
             Cell(fit.bytes_per_token, bytes_text(fit.bytes_per_token)),
         ]
-        for fit in found.alternatives[:MOST_SHOWN]
+        for fit in _shown(found)
     ]
     yield Table("alternatives", columns, rows)
     yield Figure("num_fitting", "  layouts that fit", len(found.enumerated.fitting))
     yield Figure("num_tried", "  layouts predicted", found.enumerated.tried)
     yield fact("not_predicted", list(found.enumerated.not_predicted))
+
+
+def _shown(found: ManyGpus) -> Iterator[RankFit]:
+    """The best alternatives of each stack."""
+    counts: Counter[str] = Counter()
+    for fit in found.alternatives:
+        counts[fit.stack] += 1
+        if counts[fit.stack] <= MOST_SHOWN:
+            yield fit
 
 
 def layout_json(layout: Layout, setup: TrainingSetup) -> dict[str, Json]:

@@ -57,12 +57,11 @@ class Replacement:
             UnsupportedVersionError: a function that is missing, or has another signature.
         """
         owner, name = _owner(self.path)
-        if self.is_newer and not hasattr(owner, name):
+        if self.is_newer and getattr(owner, name, None) is None:
             yield
             return
-        require(self.path, self.signature)
-        plain, raw = getattr(owner, name), vars(owner).get(name, _MISSING)
-        made = functools.update_wrapper(self.made(plain), plain)
+        plain = checked(self.path, self.signature)
+        raw, made = vars(owner).get(name, _MISSING), functools.update_wrapper(self.made(plain), plain)
         setattr(owner, name, staticmethod(made) if isinstance(raw, staticmethod) else made)
         try:
             yield
@@ -73,24 +72,24 @@ class Replacement:
                 setattr(owner, name, raw)
 
 
-def require(path: str, signature: str) -> None:
-    """Refuse a version of torch or transformers without a function of this path and signature.
+def checked(path: str, signature: str) -> Any:
+    """The function of that path, if it has the signature for which its caller was written.
 
     Raises:
-        UnsupportedVersionError: naming the function, its signature and the versions.
+        UnsupportedVersionError: a function that is missing, or has another signature.
     """
     owner, name = _owner(path)
     function = getattr(owner, name, None)
     if function is None or (signature and signature != _signature(function)):
         found = "none" if function is None else _signature(function)
         raise UnsupportedVersionError(
-            f"{path.replace(':', '.')}: expected the signature {signature or 'of a function'}, found {found} in torch "
-            f"{version('torch')} and transformers {version('transformers')}"
+            f"{path.replace(':', '.')}: expected the signature {signature or 'of a function'}, found "
+            f"{found} in torch {version('torch')} and transformers {version('transformers')}"
         )
+    return function
 
 
 def _owner(path: str) -> tuple[Any, str]:
-    """The module or class that has a function, and its name there."""
     module, _, names = path.partition(":")
     *classes, name = names.split(".")
     try:
@@ -191,10 +190,11 @@ def watching_stages(methods: Mapping[str, str], on_call: Callable[[str, Any, dic
 
     def made(name: str) -> Callable[[Any], Any]:
         def wrapped(plain: Any) -> Any:
-            @functools.wraps(plain)
+            signature = inspect.signature(plain)
+
             def method(*args: Any, **kwargs: Any) -> Any:
                 out = plain(*args, **kwargs)
-                bound = inspect.signature(plain).bind(*args, **kwargs)
+                bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 on_call(name, args[0], bound.arguments, out)
                 return out

@@ -8,7 +8,7 @@ from itertools import chain
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.rank import RankSchedule, rank_schedule
 from empirical.models.distributed import RankCase
-from empirical.models.meta_world import require
+from empirical.models.meta_world import checked
 from empirical.proof.check import Check
 from empirical.proof.memory import Divergence, first_divergence, scheduled_changes, tracked_changes
 from empirical.witnesses.memory import MemoryMeasurement
@@ -39,7 +39,7 @@ def observed_memory_checks(case: RankCase, seen: RankObservation) -> Iterator[Ch
         UnsupportedVersionError: torch 2.11, where FSDP2 frees what it has gathered at another moment.
     """
     if not isinstance(rank_schedule_of(case), NotPredicted):
-        require(*_AS_SCHEDULED)
+        checked(*_AS_SCHEDULED)
         first, second = seen.steps
         yield from _step_checks(case, "first step", rank_schedule_of(case, is_first_step=True), first)
         yield from _step_checks(case, "later step", rank_schedule_of(case), second)

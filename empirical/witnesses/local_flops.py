@@ -18,7 +18,7 @@ from empirical.witnesses.rank_tracker import wraps_local
 
 # Communication and bookkeeping of torch's own; operators of the optimizer on lists of tensors.
 _FREE_NAMESPACES = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp", "profiler")
-_FREE_PREFIX = "_foreach_"
+_FREE_PREFIXES = ("_foreach_", "_fused_adamw_")
 _FORMULAS = {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in TORCH_FORMULAS.items()}}
 
 
@@ -53,6 +53,6 @@ class LocalFlops(TorchDispatchMode):
         packet = func._overloadpacket
         if (formula := _FORMULAS.get(packet)) is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=out)
-        elif func.namespace not in _FREE_NAMESPACES and not packet.__name__.startswith(_FREE_PREFIX):
+        elif func.namespace not in _FREE_NAMESPACES and not packet.__name__.startswith(_FREE_PREFIXES):
             self._unknown.add(packet.__name__)
         return out

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.commands import facts, printed, refusal
 
 # What `fits` plans for, in the words of `count`.
+FSDP = (  # ranks; bytes stored, of moments, at the peak
+    (8, 4_015_130_624, 8_030_261_248, 20_610_325_008),
+    (512, 62_752_800, 125_505_600, 8_757_385_840),
+)
 PLANNED = ("--master-weights", "--accumulating", "--rounding", "512")
 
 
@@ -32,6 +38,14 @@ def test_the_peak_is_that_of_count_and_its_categories_add_up(capsys: pytest.Capt
     parts = ("parameters", "gradients", "optimizer", "activations", "temporaries")
     assert sum(memory[f"{part}_bytes"] for part in parts) == memory["peak_bytes"]
     assert memory["available_bytes"] == 80 * 2**30 - memory["allowance_bytes"]
+
+
+def test_the_flops_of_one_gpu_are_three_forwards_and_what_runs_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Backward is twice forward, and flash attention forms QK^T once more."""
+    found = facts(capsys, "fits", "llama-3.2-1b", "--gpus", "1x80GiB", "--recompute", "none", "--seq-len", "4k")
+    forward = facts(capsys, "count", "llama-3.2-1b", "--seq-len", "4k")["flops"]["forward"]
+    scores = 16 * 2 * 4096**2 * 32 * 64  # QK^T of 16 layers, 32 heads of 64 features
+    assert found["flops_per_gpu"] == 3 * forward + scores
 
 
 def test_recompute_is_chosen_where_it_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,13 +83,95 @@ def test_a_reserve_is_assumed_unless_it_is_given(capsys: pytest.CaptureFixture[s
     assert "4.00 GiB of it kept free (given)" in printed(capsys, *fits, "--reserve", "4GiB")
 
 
-def test_several_gpus_share_ideally_and_say_so(capsys: pytest.CaptureFixture[str]) -> None:
-    found = facts(capsys, "fits", "llama-3-8b", "--gpus", "8xa100-80")
-    assert (found["num_gpus"], found["layout"]["dp_shard"], found["layout"]["global_batch"]) == (8, 8, 8)
-    assert found["fits"] is found["sharded"]["fits"] is True
-    assert found["stack"] == "ideal sharding, unmeasured"
-    assert "ideal sharding, unmeasured" in printed(capsys, "fits", "llama-3-8b", "--gpus", "8xa100-80")
-    assert facts(capsys, "fits", "llama-3-8b", "--gpus", "2xa100-40")["fits"] is False
+def many(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    return facts(capsys, "fits", *arguments)
+
+
+@pytest.mark.parametrize(("ranks", "stored", "moments", "peak"), FSDP)
+def test_figures_of_a_rank(
+    capsys: pytest.CaptureFixture[str], ranks: int, stored: int, moments: int, peak: int
+) -> None:
+    """Llama-3-8B on 8 and 512 ranks: fp32 shards, bf16 compute, full checkpointing, as a simulated world has them."""
+    asked = ("--recompute", "full", "--dp-shard", str(ranks), "--optimizer", "adamw_foreach")
+    found = many(capsys, "llama-3-8b", "--gpus", f"{ranks}xh100", *asked)
+    memory = found["memory_per_gpu"]
+    assert (memory["parameters_bytes"], memory["optimizer_bytes"], memory["peak_bytes"]) == (stored, moments, peak)
+    parts = ("parameters", "gradients", "optimizer", "activations", "temporaries")
+    assert sum(memory[f"{part}_bytes"] for part in parts) == peak
+    assert memory["available_bytes"] == found["memory_bytes"] - memory["allowance_bytes"]
+    assert memory["allowance_bytes"] == sum(memory["allowance"].values())
+    assert (found["stack"], memory["origin"], found["fits"]) == ("transformers-fsdp2", "proven", True)
+
+
+def test_what_a_rank_sends(capsys: pytest.CaptureFixture[str]) -> None:
+    """8B parameters over 8 ranks divide evenly: 32 layers and the embedding are gathered twice, the tail once."""
+    found = many(capsys, "llama-3-8b", "--gpus", "8xh100", "--dp-shard", "8")
+    params, tail = 8_030_261_248, 128_256 * 4096 + 4096
+    gathered, scattered = found["communication_per_step"]
+    assert gathered == {
+        "axis": "dp_shard",
+        "collective": "all_gather",
+        "group_size": 8,
+        "count": 2 * 33 + 1,
+        "bytes": 2 * (2 * params - tail),
+    }
+    assert (scattered["collective"], scattered["count"], scattered["bytes"]) == ("reduce_scatter", 34, 4 * params)
+
+
+def test_without_a_layout_every_one_is_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    found = many(capsys, "llama-3-8b", "--gpus", "8xa100-80")
+    assert found["fits"] is True
+    assert (found["layout"]["dp_shard"], found["layout"]["global_batch"]) == (8, 8)
+    assert found["num_fitting"] <= found["num_tried"]
+    assert len({str(each["layout"]) + each["stack"] for each in found["alternatives"]}) == len(found["alternatives"])
+    assert {each["stack"] for each in found["alternatives"]} >= {"torchtitan", "megatron-te"}
+    text = printed(capsys, "fits", "llama-3-8b", "--gpus", "8xa100-80")
+    assert "fits on 8 x a100-80: dp_shard 8" in text
+    assert len(text.strip().splitlines()) <= 8
+
+
+def test_a_layout_that_does_not_fit_has_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("llama-3.1-405b", "--gpus", "8xh100", "--tp", "8", "--stack", "megatron-te")
+    found = many(capsys, *asked)
+    assert (found["fits"], found["most_micro_batch"], found["stack"]) == (False, 0, "megatron-te")
+    assert (found["layout"]["tp"], found["layout"]["dp_shard"]) == (8, 1)
+    assert found["memory_per_gpu"]["peak_bytes"] > found["memory_per_gpu"]["available_bytes"]
+    assert {each["axis"] for each in found["communication_per_step"]} == {"tp"}
+    assert found["flops_per_gpu"] > 0
+    assert "does NOT fit" in printed(capsys, "fits", *asked)
+
+
+def test_where_nothing_fits_more_gpus_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("llama-3.1-405b", "--gpus", "8xh100", "--stack", "transformers-fsdp2")
+    found = many(capsys, *asked)
+    assert found["fits"] is False
+    (line,) = (line for line in printed(capsys, "fits", *asked).splitlines() if line.startswith("instead"))
+    gpus = int(line.split()[1].replace(",", ""))
+    enough = many(capsys, "llama-3.1-405b", "--gpus", f"{gpus}xh100", "--stack", "transformers-fsdp2")
+    fewer = many(capsys, "llama-3.1-405b", "--gpus", f"{gpus - 8}xh100", "--stack", "transformers-fsdp2")
+    assert (enough["fits"], fewer["fits"]) == (True, False)
+
+
+def test_a_global_batch_is_cut_into_micro_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    layout = many(capsys, "llama-3-8b", "--gpus", "8xh100", "--dp-shard", "8", "--global-batch", "64")["layout"]
+    assert (layout["global_batch"], layout["micro_batches"], layout["micro_batch"]) == (64, 8, 1)
+    assert "expected a multiple of micro-batch x data ranks = 1 x 8 = 8" in refusal(
+        capsys, "fits", "llama-3-8b", "--gpus", "8xh100", "--dp-shard", "8", "--global-batch", "12"
+    )
+
+
+def test_the_largest_micro_batch_of_a_layout_fits_and_one_more_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("llama-3-8b", "--gpus", "8xa100-80", "--dp-shard", "8", "--recompute", "full")
+    most = many(capsys, *asked)["most_micro_batch"]
+    for batch, fits in ((most, True), (most + 1, False)):
+        assert many(capsys, *asked, "--micro-batch", str(batch))["fits"] is fits
+
+
+def test_a_model_that_no_stack_runs_is_not_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    found = many(capsys, "gemma-2-9b", "--gpus", "8xh100")
+    assert (found["fits"], found["layout"], found["memory_per_gpu"], found["alternatives"]) == (None, None, None, [])
+    assert found["reason"]
+    assert "not predicted whether it fits" in printed(capsys, "fits", "gemma-2-9b", "--gpus", "8xh100")
 
 
 @pytest.mark.parametrize(

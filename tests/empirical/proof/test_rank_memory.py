@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations, product
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 
 from analytic.memory import rank
 from analytic.memory.fsdp_overlay import Overlay
-from analytic.memory.rank import RankSchedule
+from analytic.memory.rank import RankSchedule, rank_schedule
 from analytic.memory.rank_groups import GroupBytes, group_bytes
 from analytic.memory.stretch import Piece, Stretch
 from analytic.memory.tensors import Event
+from analytic.model.optimizer import Optimizer
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.parameters import ParameterTensor
@@ -36,6 +38,7 @@ from tests.memory_cases import (
     SMALL_DEEPSEEK_V3,
     SMALL_MIXTRAL,
     SMALL_QWEN3_MOE,
+    predicted,
 )
 
 # 257 rows of the vocabulary are uneven in every world
@@ -151,21 +154,33 @@ def test_other_precisions(setup: TrainingSetup, layout: Layout) -> None:
 
 # What only the CPU runs: FSDP2's own handling of a tied parameter, which is replaced on meta, and the fused AdamW
 
+UNEVEN_TIED = RankCase(
+    parsed(SMALL | {"vocab_size": 257, "tie_word_embeddings": True}),
+    TrainingSetup(seq_len=24, precision="fp32", attention_kernel="eager", optimizer="none"),
+    Layout(dp_shard=4, mixed_precision=False),
+    3,
+)
 
-def _steps_on_cpu(case: RankCase) -> tuple[MemoryMeasurement, ...]:
+
+def _steps_on_cpu(case: RankCase, *, is_fused: bool = False) -> tuple[MemoryMeasurement, ...]:
     start_world(case.layout.num_gpus, case.rank)
     with on_meta():
-        return observe_program(RankProgram.build(case, "cpu"), RankTracker(torch.device("cpu"))).steps
+        program = RankProgram.build(case, "cpu")
+        if is_fused:
+            program.optimizer = torch.optim.AdamW(program.model.parameters(), fused=True)
+        return observe_program(program, RankTracker(torch.device("cpu"))).steps
 
 
-def test_a_tied_table_that_is_stored_twice_is_so_on_the_cpu() -> None:
-    """257 rows over 4 ranks: rank 3 has 62, padded to 65, once for each of its two groups."""
-    config = parsed(SMALL | {"vocab_size": 257, "tie_word_embeddings": True})
-    setup = TrainingSetup(seq_len=24, precision="fp32", attention_kernel="eager", optimizer="none")
-    case = RankCase(config, setup, Layout(dp_shard=4, mixed_precision=False), 3)
-    (steps,) = in_own_process(_steps_on_cpu, [case])
+@pytest.mark.parametrize("optimizer", ["none", "adamw_fused"])
+def test_a_tied_table_of_a_short_shard_and_the_fused_optimizer_on_the_cpu(optimizer: Optimizer) -> None:
+    """257 rows over 4 ranks: rank 3 has 62, padded to 65, once for each of the two groups of a tied table."""
+    case, is_fused = UNEVEN_TIED, optimizer == "adamw_fused"
+    (steps,) = in_own_process(partial(_steps_on_cpu, is_fused=is_fused), [case])
+    setup = replace(case.setup, optimizer=optimizer)
     for is_first, tracked in zip((True, False), steps, strict=True):
-        schedule = rank_schedule_of(case, is_first_step=is_first)
+        schedule = rank_schedule(
+            case.config.spec, predicted(case.config), setup, case.layout, case.rank, is_first_step=is_first
+        )
         assert isinstance(schedule, RankSchedule)
         assert tracked.base_bytes == sum(schedule.base.values())
         assert step_divergence(schedule, tracked) is None

@@ -28,7 +28,8 @@ from analytic.parallelism.pipeline_order import most_in_flight, order
 from analytic.parallelism.stages import pipeline_collectives
 from empirical.models.meta_world import UnsupportedVersionError
 from empirical.models.pipeline import PipelineCase
-from empirical.proof.memory import Divergence, first_divergence, scheduled_changes, tracked_changes
+from empirical.proof.memory import Divergence
+from empirical.proof.pipeline import memory_divergence
 from empirical.witnesses import pipeline as witness
 from empirical.witnesses.own_process import in_own_process
 from empirical.witnesses.pipeline import PipelineObservation, observe_pipeline, replayed_idle_units, torch_order
@@ -137,7 +138,7 @@ def test_every_rank_runs_keeps_and_sends_what_the_formulas_say(layout: Layout) -
 def divergence(rank: PipelineRank | NotPredicted, seen: PipelineObservation) -> Divergence | None:
     assert isinstance(rank, PipelineRank)
     assert sum(rank.base.values()) == seen.memory.base_bytes
-    return first_divergence(scheduled_changes(rank.events), tracked_changes(seen.memory["step"].events))
+    return memory_divergence(rank, seen)
 
 
 @st.composite
@@ -151,7 +152,8 @@ def memory_cases(draw: st.DrawFn) -> PipelineCase:
         attention_kernel="cudnn",
         checkpointing=draw(st.sampled_from(["none", "full"])),
         rounding_bytes=draw(st.sampled_from([1, 512])),
-        optimizer="none",
+        is_accumulating=draw(st.booleans()),
+        optimizer=draw(st.sampled_from(["none", "adamw_foreach"])),
     )
     schedule: PipelineSchedule = draw(st.sampled_from(PROVEN))
     layout = Layout(pp=p, micro_batches=p + m, pipeline_schedule=schedule, mixed_precision=False)
@@ -229,6 +231,7 @@ def test_what_has_no_memory_schedule_says_why(layout: Layout, reason: str) -> No
     [
         ({}, {}, Layout(pp=2, tp=2, micro_batches=2), "layout tp 2 x pp 2|layout pp 2 x tp 2: expected pp alone"),
         ({}, {"attention_kernel": "eager"}, Layout(pp=2, micro_batches=2), "attention kernel eager"),
+        ({}, {"optimizer": "adamw_fused"}, Layout(pp=2, micro_batches=2), "optimizer adamw_fused"),
         ({"model_type": "gpt_neox"}, {}, Layout(pp=2, micro_batches=2), "GPTNeoXForCausalLM: expected the modules"),
         ({"tie_word_embeddings": True}, {}, Layout(pp=2, micro_batches=2), "tied head"),
     ],
