@@ -152,6 +152,16 @@ def test_where_nothing_fits_more_gpus_are_named(capsys: pytest.CaptureFixture[st
     assert (enough["fits"], fewer["fits"]) == (True, False)
 
 
+def test_a_pipeline_says_how_long_it_is_idle(capsys: pytest.CaptureFixture[str]) -> None:
+    """1F1B over 4 ranks idles for 3 (4 - 1) units of the 3 x 8 that a rank computes, and two stages a rank halve it."""
+    asked = ("llama-3-8b", "--gpus", "8xh100", "--stack", "megatron-te", "--global-batch", "16")
+    one = many(capsys, *asked, "--pp", "4")
+    two = many(capsys, *asked, "--pp", "4", "--virtual-stages", "2")
+    assert (one["layout"]["micro_batches"], one["pipeline_idle"]) == (8, 9 / (9 + 24))
+    assert two["pipeline_idle"] == 9 / (9 + 48)
+    assert many(capsys, *asked, "--tp", "8")["pipeline_idle"] == 0
+
+
 def test_a_global_batch_is_cut_into_micro_batches(capsys: pytest.CaptureFixture[str]) -> None:
     layout = many(capsys, "llama-3-8b", "--gpus", "8xh100", "--dp-shard", "8", "--global-batch", "64")["layout"]
     assert (layout["global_batch"], layout["micro_batches"], layout["micro_batch"]) == (64, 8, 1)
