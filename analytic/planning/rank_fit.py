@@ -92,7 +92,7 @@ class RankFit:
 
     @property
     def idle_share(self) -> float | None:
-        """Of a step that a pipeline rank is idle, with equal stages and free sending. None where torch has no such one."""
+        """Of a step that a pipeline rank is idle, stages being equal and sending free; None where torch has none."""
         if self.layout.pp == 1:
             return 0.0
         try:
