@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = {
     "count": "count deepseek-v3 --recompute full",
     "fits": "fits llama-3.2-1b --gpus 1xh100",
+    "fits-many": "fits llama-3-8b --gpus 8xa100-80",
     "time": "time llama-3-8b --tokens 15T --gpus 512xh100=2.5",
     "compare": "compare llama-3-8b --tokens 1T --gpu h100=2.5 --gpu b200=4.5 --days 30",
     "plan": "plan --budget 200k --gpu h100=2.5 --gpu a100-80 --num-gpus 64 --dataset-tokens 500B",
@@ -33,7 +34,7 @@ COMMANDS = {
     **{f"list-{what}": f"list {what}" for what in ("models", "families", "gpus", "laws", "runs")},
 }
 # Below these, keys are names of weights, tensors and terms: of one model, and of any number.
-OPEN = ("terms", "buffer_terms", "live", "categories", "derived", "fitted", "architecture")
+OPEN = ("terms", "buffer_terms", "live", "categories", "derived", "fitted", "architecture", "allowance")
 
 
 def paths(value: object, path: str = "") -> set[str]:

@@ -28,6 +28,7 @@ _GATHERED = Label("FSDP: all-gather output", Category.TEMPORARIES)
 _UNSHARDED = Label("FSDP: unsharded parameters", Category.TEMPORARIES)
 _REDUCING = Label("FSDP: reduce-scatter input", Category.TEMPORARIES)
 _REDUCED = Label("FSDP: sharded gradients", Category.GRADIENTS)
+_ROWS = Label("FSDP: gradient of the rank's rows", Category.TEMPORARIES)
 _ADDED = Label("FSDP: sharded gradients to be added", Category.TEMPORARIES)
 
 # autograd lets go of these after the callback in which FSDP2 ends backward
@@ -59,7 +60,7 @@ def tape_segment(segment: Segment, last_module: str) -> TapeSegment:
     events = segment.events
     match segment.phase, segment.region:
         case "forward", "embedding":
-            cut = 1
+            cut = next(i for i, (label, _) in enumerate(events) if label.name == "arange")  # the first of positions
         case "backward", "loss":
             cut = next(i for i, (label, size) in enumerate(events) if size > 0 and label.name.startswith(last_module))
         case "backward", "embedding":
@@ -74,6 +75,13 @@ def tape_segment(segment: Segment, last_module: str) -> TapeSegment:
     return TapeSegment(segment, stretch_of(events[:cut]), stretch_of(events[cut:]), stretch_of(freed))
 
 
+def without_fsdp(tape: Sequence[TapeSegment]) -> Iterator[RankSegment]:
+    """The schedule of a rank whose parameters and gradients are its own."""
+    for part in tape:
+        segment = part.segment
+        yield RankSegment(segment.phase, segment.region, [part.before, part.after], segment.first, segment.count)
+
+
 class Overlay:
     """FSDP2 around the segments of one forward and backward pass.
 
@@ -81,12 +89,17 @@ class Overlay:
         groups: by kind of layer, and by region for the first and the last.
         is_accumulating: sharded gradients exist already, and the new ones are added to them. Under HSDP they are held
             until the end of backward, as inputs of an all-reduce.
+        rows_bytes: under tensor parallelism, the rank's rows of the embedding, which are copied out of the gradient of
+            the whole table before they are reduced; otherwise 0.
     """
 
-    def __init__(self, groups: Mapping[object, GroupBytes], layout: Layout, *, is_accumulating: bool) -> None:
+    def __init__(
+        self, groups: Mapping[object, GroupBytes], layout: Layout, *, is_accumulating: bool, rows_bytes: int = 0
+    ) -> None:
         self.groups = groups
         self.reshards = layout.reshard_after_forward
         self.is_accumulating = is_accumulating
+        self.rows_bytes = rows_bytes
         self.is_replicated = layout.dp_replicate > 1
         self._gathered = 0
         self._reducing = 0
@@ -126,8 +139,16 @@ class Overlay:
         if segment.region == LOSS:
             return [part.before, *prefetched, part.after, *self.reduce(group, [part.frees_gradients])]
         pieces: list[Piece] = [*self.unshard_again(group), *prefetched, part.before]
-        pieces += self.reduce(group, [part.frees_gradients], segment.count)
-        return [*pieces, *self.end(), part.after] if segment.region == EMBEDDING else pieces
+        if segment.region == EMBEDDING:
+            return [*pieces, *self.reduce_table(group, [part.frees_gradients], []), *self.end(), part.after]
+        return [*pieces, *self.reduce(group, [part.frees_gradients], segment.count)]
+
+    def reduce_table(self, group: GroupBytes, frees_table: Sequence[Piece], frees_rest: Sequence[Piece]) -> list[Piece]:
+        """The same for the group of the embedding, given what frees its gradient and the group's other ones."""
+        if not self.rows_bytes:
+            return self.reduce(group, [*frees_table, *frees_rest])
+        rows: Piece = (_ROWS, -self.rows_bytes)
+        return [(_ROWS, self.rows_bytes), *frees_table, *self.reduce(group, [*frees_rest, rows])]
 
     def end(self) -> list[Event]:
         """`_end_backward_iteration`"""
@@ -196,8 +217,10 @@ class TiedOverlay(Overlay):
             case "embedding":
                 frees = [*self._frees, *part.frees_gradients.events]
                 of_head = [event for event in frees if event[0].name == "lm_head.grad"]
-                of_tail = [event for event in frees if event[0].name != "lm_head.grad"]
-                return [part.before, *self.reduce(root, of_head), *self.reduce(tail, of_tail), *self.end(), part.after]
+                of_table = [event for event in frees if event[0].name == "embed_tokens.grad"]
+                of_norm = [event for event in frees if event[0].name == "norm.grad"]
+                reduced = [*self.reduce(root, of_head), *self.reduce_table(tail, of_table, of_norm)]
+                return [part.before, *reduced, *self.end(), part.after]
             case _:
                 return super().backward(part, following)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import assert_never
 
 from analytic.errors import UsageError
@@ -20,6 +21,7 @@ from analytic.model.spec import (
 from analytic.parallelism.sharding import own_shard
 
 
+@lru_cache(maxsize=64)
 def on_tp_rank(
     spec: ModelSpec, implementation: Implementation, tp: int, coordinate: int = 0
 ) -> tuple[ModelSpec, Implementation]:

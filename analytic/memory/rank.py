@@ -1,6 +1,6 @@
 """Memory of one rank of `transformers` on FSDP2: its schedule of a training step, and the peak.
 
-Proven for FSDP and HSDP against a rank of a simulated world, at every rise and fall of live bytes.
+Proven for FSDP, HSDP and tensor parallelism against a rank of a simulated world, at every rise and fall of live bytes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from analytic.errors import UsageError
 from analytic.memory import ops
-from analytic.memory.fsdp_overlay import Overlay, TiedOverlay
+from analytic.memory.fsdp_overlay import Overlay, TiedOverlay, without_fsdp
 from analytic.memory.implementation import Implementation, NotPredicted
+from analytic.memory.local import on_tp_rank
 from analytic.memory.model import EMBEDDING
 from analytic.memory.rank_groups import GroupBytes, group_bytes
 from analytic.memory.rank_model import GroupKey, RankModel, family_of, rank_model
-from analytic.memory.rank_optimizer import copy_bytes, optimizer_segments, state_bytes
+from analytic.memory.rank_optimizer import by_mesh, copy_bytes, optimizer_segments, state_bytes
 from analytic.memory.rank_peak import RankPeak
 from analytic.memory.static import mask_bytes, model_buffers
 from analytic.memory.stretch import Categories, RankSegment, Top, top_of
@@ -25,7 +26,7 @@ from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.parameters import DistributedModel
-from analytic.parallelism.sharding import own_shard, padded_shard, stored_itemsize
+from analytic.parallelism.sharding import own_shard, padded_shard, shards_with_fsdp, stored_itemsize
 from analytic.parallelism.transformers_fsdp2 import check
 
 
@@ -122,28 +123,44 @@ def rank_schedule(
         raise UsageError("gradients from before the step: expected micro_batches of the layout to accumulate them")
     if reason := _why_not(layout):
         return NotPredicted(reason)
-    model = rank_model(spec, implementation, replace(setup, optimizer="none"))
+    if layout.tp > 1:
+        spec, implementation = on_tp_rank(spec, implementation, layout.tp, layout.coordinate(rank, "tp"))
+    model = rank_model(spec, implementation, replace(setup, optimizer="none"), is_sharded=shards_with_fsdp(layout))
     shards, index = layout.dp_shard, layout.coordinate(rank, "dp_shard")
     stored = stored_itemsize(setup, layout)
     groups = {key: group_bytes(tensors, shards, setup, stored) for key, tensors, _ in model.groups}
-    states = state_bytes(model.parameters, shards, index, setup, stored)
-    copies = copy_bytes(model.parameters, shards, index, setup, stored)
+    meshes = tuple(by_mesh(model.parameters, layout.tp))
+    states = [state_bytes(parameters, shards, index, setup, stored) for parameters in meshes]
+    copies = [copy_bytes(parameters, shards, index, setup, stored) for parameters in meshes]
     base = _base(spec, setup, model, groups, stored)
-    if _has_second_table(spec, shards, index):
+    if shards_with_fsdp(layout) and _has_second_table(spec, shards, index):
         base[Category.PARAMETERS] += groups[EMBEDDING].stored_bytes
     if not is_first_step:
-        base[Category.OPTIMIZER] = states
+        base[Category.OPTIMIZER] = sum(states)
+    rows_bytes = setup.rounded(spec.vocab_size * spec.hidden_size * setup.itemsize) if layout.tp > 1 else 0
 
     def passes(is_accumulating: bool) -> tuple[RankSegment, ...]:
+        if not shards_with_fsdp(layout):
+            plain = replace(setup, optimizer="none", is_accumulating=is_accumulating)
+            return tuple(without_fsdp(rank_model(spec, implementation, plain, is_sharded=False).tape))
         kind = TiedOverlay if spec.tie_word_embeddings else Overlay
-        return tuple(kind(groups, layout, is_accumulating=is_accumulating).segments(model.tape))
+        overlay = kind(groups, layout, is_accumulating=is_accumulating, rows_bytes=rows_bytes)
+        return tuple(overlay.segments(model.tape))
 
     return RankSchedule(
         base=base,
         first=passes(False),
         later=passes(True) if layout.micro_batches > 1 else (),
         repeats=layout.micro_batches - 1,
-        optimizer=tuple(optimizer_segments(states, copies, setup, is_first=is_first_step)),
+        optimizer=tuple(
+            optimizer_segments(
+                states,
+                copies,
+                setup,
+                is_first=is_first_step,
+                rows_bytes=0 if shards_with_fsdp(layout) or spec.tie_word_embeddings else rows_bytes,
+            )
+        ),
     )
 
 
@@ -173,18 +190,24 @@ def _has_second_table(spec: ModelSpec, shards: int, index: int) -> bool:
     )
 
 
-def _candidates(spec: ModelSpec, layout: Layout) -> tuple[int, ...]:
-    """Ranks that one of is the highest: the first, whose shards are the largest, and the first with a second table."""
-    shorter = spec.vocab_size // padded_shard(spec.vocab_size, layout.dp_shard)
-    if not spec.tie_word_embeddings or shorter >= layout.dp_shard:
-        return (0,)
-    return (0, shorter * layout.tp)
+def _candidates(spec: ModelSpec, layout: Layout) -> Iterator[int]:
+    """Ranks that one of is the highest: the first, whose shards are the largest, and the first with a second table.
+
+    Of the parts of the vocabulary that tensor parallelism makes, the last one alone may be smaller.
+    """
+    yield 0
+    if not spec.tie_word_embeddings:
+        return
+    for coordinate in {0, layout.tp - 1}:
+        vocab_size = own_shard(spec.vocab_size, layout.tp, coordinate)
+        shorter = vocab_size // padded_shard(vocab_size, layout.dp_shard) if vocab_size else layout.dp_shard
+        if shorter < layout.dp_shard:
+            yield shorter * layout.tp + coordinate
 
 
 def _why_not(layout: Layout) -> str | None:
-    for axis in ("tp", "ep"):
-        if getattr(layout, axis) > 1:
-            return f"no memory schedule of a rank with {axis} = {getattr(layout, axis)}"
-    if layout.dp_shard == 1:
+    if layout.ep > 1:
+        return f"no memory schedule of a rank with ep = {layout.ep}"
+    if layout.dp_shard == 1 and (layout.tp == 1 or shards_with_fsdp(layout)):
         return "no memory schedule of a rank with dp_shard = 1"
     return None

@@ -34,10 +34,13 @@ class RankModel:
 
 
 @lru_cache(maxsize=64)
-def rank_model(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> RankModel:
+def rank_model(
+    spec: ModelSpec, implementation: Implementation, setup: TrainingSetup, *, is_sharded: bool = True
+) -> RankModel:
     """Made once for a setup, without its optimizer. Under FSDP2 a tied head has a table and a gradient of its own."""
     last_module = "norm" if spec.tie_word_embeddings else "lm_head"
-    passes = _passes(replace(spec, tie_word_embeddings=False), implementation, setup)
+    on_tape = replace(spec, tie_word_embeddings=False) if is_sharded else spec
+    passes = _passes(on_tape, implementation, setup)
     tape = tuple(tape_segment(segment, last_module) for segment in passes)
     first, *layers, last = DistributedModel(spec, family_of(implementation)).groups(experts_apart=False)
     tensors: dict[GroupKey, tuple[ParameterTensor, ...]] = {EMBEDDING: first.tensors, LOSS: last.tensors}

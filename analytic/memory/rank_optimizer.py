@@ -6,7 +6,7 @@ the padding that FSDP2 stores (`torch/optim/adam.py`, `_init_group`, `_multi_ten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from analytic.memory.stretch import Piece, RankSegment
 from analytic.memory.tensors import Category, Label
@@ -17,7 +17,7 @@ from analytic.parallelism.sharding import own_shard
 
 OPTIMIZER = "optimizer step"
 
-Parameters = Iterable[tuple[ParameterTensor, int]]  # each with how often the model has it
+Parameters = Sequence[tuple[ParameterTensor, int]]  # each with how often the model has it
 
 
 def state_bytes(parameters: Parameters, ranks: int, index: int, setup: TrainingSetup, itemsize: int) -> int:
@@ -35,10 +35,37 @@ def copy_bytes(parameters: Parameters, ranks: int, index: int, setup: TrainingSe
     return sum(setup.rounded(size) * count for size, count in sizes)
 
 
-def optimizer_segments(states: int, copies: int, setup: TrainingSetup, *, is_first: bool) -> Iterator[RankSegment]:
-    """The step: in the first one its states are made; its temporaries are freed when it returns."""
-    pieces: list[Piece] = [(Label("optimizer states", Category.OPTIMIZER), states)] if is_first else []
+def by_mesh(parameters: Parameters, tp: int) -> Iterator[Parameters]:
+    """The groups that AdamW steps one after the other: weights that are split with their biases, then the others.
+
+    With `foreach` it takes DTensors of one mesh at once (torch 2.15, `torch/optim/adam.py`).
+    """
+    names = {tensor.name for tensor, _ in parameters if tp > 1 and tensor.split is not None}
+    is_split = [tensor.name.removesuffix(".bias") in names for tensor, _ in parameters]
+    for wanted in (True, False):
+        group = tuple(entry for entry, split in zip(parameters, is_split, strict=True) if split is wanted)
+        if group:
+            yield group
+
+
+def optimizer_segments(
+    states: Iterable[int], copies: Iterable[int], setup: TrainingSetup, *, is_first: bool, rows_bytes: int = 0
+) -> Iterator[RankSegment]:
+    """The step, group by group: in the first one states are made; temporaries are freed with a group's step.
+
+    Args:
+        rows_bytes: of the rank's rows of a table whose gradient is that of the whole table, so that DTensor copies
+            them out for each use: one in `_foreach_lerp_`, two in `_foreach_addcmul_`. 0 where there is none.
+    """
     names = [Label(name, Category.TEMPORARIES) for name in cost_of(setup.optimizer).copies]
-    pieces += [(label, size) for size in (copies, -copies) for label in names]
+    rows = Label("gradient of the rank's rows", Category.TEMPORARIES)
+    uses = (rows_bytes, -rows_bytes, 2 * rows_bytes, -2 * rows_bytes) if names and rows_bytes else ()
+    pieces: list[Piece] = []
+    for state, copy in zip(states, copies, strict=True):
+        if is_first:
+            pieces.append((Label("optimizer states", Category.OPTIMIZER), state))
+        pieces += [(rows, size) for size in uses]
+        pieces += [(label, size) for size in (copy, -copy) for label in names]
+        uses = ()
     if pieces:
         yield RankSegment(OPTIMIZER, "", pieces)

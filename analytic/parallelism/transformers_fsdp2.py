@@ -57,7 +57,10 @@ def collectives(model: DistributedModel, setup: TrainingSetup, layout: Layout, r
 
 
 def _check_types(setup: TrainingSetup, layout: Layout) -> None:
-    """`MixedPrecisionPolicy(param_dtype=bfloat16, reduce_dtype=float32)` is FSDP's, and the only one."""
+    """`MixedPrecisionPolicy(param_dtype=bfloat16, reduce_dtype=float32)` is FSDP's, and the only one.
+
+    In a setup of fp32 there is nothing to mix.
+    """
     if setup.has_master_weights:
         raise UsageError(
             "master weights: transformers-fsdp2 keeps no second copy of the parameters; expected mixed precision, "

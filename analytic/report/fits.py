@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from analytic.memory.by_stack import executed_flops
 from analytic.memory.tensors import Category
 from analytic.parallelism.layout import Layout
 from analytic.planning.fitting import Fitting, OneGpu
@@ -12,7 +13,7 @@ from analytic.report.document import Cell, Column, Document, Figure, Item, Line,
 from analytic.report.many_gpus import layout_json
 from analytic.report.memory import setup_object, setup_text
 from analytic.report.placement import placed_text, reserve_text
-from analytic.report.units import gib_text, gpus_text
+from analytic.report.units import flops_text, gib_text, gpus_text
 
 
 def fits_document(found: Fitting) -> Document:
@@ -71,9 +72,16 @@ def _machine(found: Fitting) -> Iterator[Item]:
     yield fact("at_least_bytes", found.least_states)
     least = found.placement.least_gpus if found.placement is not None else None
     yield Figure("least_gpus", "GPUs that suffice", least, "" if least is None else gpus_text(least))
+    flops = None
+    if isinstance(found.one, OneGpu):
+        flops = executed_flops(
+            found.config, replace(setup, checkpointing=found.chosen), Layout(), "transformers-fsdp2", 0
+        )
+    text = "" if flops is None else f"{flops_text(flops)} in a step, recomputation included"
+    yield Figure("flops_per_gpu", "executed", flops, text)
     yield fact("communication_per_step", [])
     yield fact("alternatives", [])
-    for key in ("flops_per_gpu", "step", "mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh"):
+    for key in ("step", "mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh"):
         yield fact(key, None)
 
 

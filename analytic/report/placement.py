@@ -34,6 +34,12 @@ def placed_text(placement: Placement) -> str:
     return f"{gpus}: {placement.implementation}{_layout_text(placement)}, {placement.origin}"
 
 
+def _kept_free(placement: Placement) -> str:
+    if placement.fit is None or placement.fit.reserve_bytes is not None:
+        return reserve_text(placement.reserve_bytes)
+    return f"{gib_text(placement.reserve_bytes)} of it allowed for CUDA, NCCL and fragmentation (estimated)"
+
+
 def _layout_text(placement: Placement) -> str:
     return "" if placement.fit is None else f" {placement.fit.layout.describe()}"
 
@@ -65,7 +71,7 @@ def placement_items(placement: Placement | NotPredicted, prefix: str) -> Iterato
     yield fact(f"{prefix}.origin", placement.origin)
     yield fact(f"{prefix}.micro_batch", placement.micro_batch)
     yield fact(f"{prefix}.most_sequences", placement.most_sequences)
-    taken = f"{gib_text(placement.memory_bytes)}, {reserve_text(placement.reserve_bytes)}"
+    taken = f"{gib_text(placement.memory_bytes)}, {_kept_free(placement)}"
     yield Figure(f"{prefix}.memory_bytes", "  memory of a GPU", placement.memory_bytes, taken)
     yield fact(f"{prefix}.reserve_bytes", placement.reserve_bytes)
     yield fact(f"{prefix}.recompute", placement.recompute)

@@ -18,7 +18,7 @@ from analytic.scaling.comparison import EPOCH
 from analytic.scaling.fit import FitOptions, fit_law, kept_runs
 from analytic.scaling.fitted_plan import near_optimal
 from analytic.scaling.intervals import SAME_BUDGET, can_fit, fit_with_intervals, split
-from analytic.scaling.prior import Theta, family, fitted_alone, prior_of, shipped_runs
+from analytic.scaling.prior import Theta, family, fitted_alone, mean_over_families, prior_of, shipped_runs
 from analytic.scaling.runs import Run
 
 DECADES = 1.0  # between the runs that few are drawn from and the largest
@@ -155,15 +155,6 @@ def few_runs_table(count: int) -> str:
     head = f"{f'from {count} runs':28}{'ours':>8}{'additive':>10}{'in 80%':>8}{'in 95%':>8}"
     means = {**rows, "mean over families": mean_over_families(rows)}
     return "\n".join([head, *(f"{name:28}{a:8.2%}{b:10.2%}{c:8.0%}{d:8.0%}" for name, (a, b, c, d) in means.items())])
-
-
-def mean_over_families(rows: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
-    """The mean of each column, where a family counts once by the mean of its sets."""
-    families: dict[str, list[tuple[float, ...]]] = {}
-    for name, row in rows.items():
-        families.setdefault(family(name), []).append(row)
-    means = [[statistics.fmean(column) for column in zip(*those, strict=True)] for those in families.values()]
-    return tuple(statistics.fmean(column) for column in zip(*means, strict=True))
 
 
 def regret_table(decades: float) -> str:

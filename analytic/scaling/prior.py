@@ -131,14 +131,29 @@ def as_toml(prior: Prior) -> str:
 
 
 def table(found: Mapping[str, HoldOut]) -> str:
-    """A row a set, and the mean over sets."""
+    """A row a set, and means: over sets, over families, and of every run held out."""
     head = f"{'runs':28}{'fitted':>8}{'held out':>9}{'median':>9}{'largest':>9}{'in 80%':>8}{'in 95%':>8}{'width':>8}"
     rows = [head]
     for name, one in found.items():
         rows.append(f"{name:28}{one.fitted:8}{one.runs:9}" + _shares(*_figures(one)))
-    means = [statistics.fmean(column) for column in zip(*map(_figures, found.values()), strict=True)]
-    rows.append(f"{'mean over sets':45}" + _shares(*means))
+    figures = {name: _figures(one) for name, one in found.items()}
+    by_sets = tuple(statistics.fmean(column) for column in zip(*figures.values(), strict=True))
+    rows.append(f"{'mean over sets':45}" + _shares(*by_sets))
+    rows.append(f"{'mean over families':45}" + _shares(*mean_over_families(figures)))
+    runs = sum(one.runs for one in found.values())
+    in_80 = sum(one.runs * one.coverage_80 for one in found.values()) / runs
+    in_95 = sum(one.runs * one.coverage_95 for one in found.values()) / runs
+    rows.append(f"{f'of all {runs} runs held out':63}{in_80:8.0%}{in_95:8.0%}")
     return "\n".join(rows)
+
+
+def mean_over_families(rows: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
+    """The mean of each column, where a family counts once by the mean of its sets."""
+    families: dict[str, list[tuple[float, ...]]] = {}
+    for name, row in rows.items():
+        families.setdefault(family(name), []).append(row)
+    means = [[statistics.fmean(column) for column in zip(*those, strict=True)] for those in families.values()]
+    return tuple(statistics.fmean(column) for column in zip(*means, strict=True))
 
 
 def _figures(one: HoldOut) -> tuple[float, ...]:

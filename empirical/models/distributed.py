@@ -147,8 +147,10 @@ def local(tensor: Tensor) -> Tensor:
 def _fsdp_groups(model: Any) -> Iterator[Any]:
     """FSDP2's groups of parameters."""
     for module in model.modules():
-        state = _get_module_fsdp_state(module)
-        yield from () if state is None else state._fsdp_param_groups
+        state: Any = _get_module_fsdp_state(module)
+        if state is not None:
+            groups = state._fsdp_param_groups if hasattr(state, "_fsdp_param_groups") else [state._fsdp_param_group]
+            yield from (group for group in groups if group is not None)  # torch 2.11 has one a module, or none
 
 
 def _distributed(case: RankCase, device_type: str) -> tuple[Any, dict[str, str]]:

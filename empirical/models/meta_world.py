@@ -41,11 +41,13 @@ class Replacement:
         path: `module:name` or `module:Class.name`.
         signature: that it must have, without annotations. Empty for functions of C++, which have none.
         made: the replacement, made from the function itself.
+        is_newer: torch 2.11 does not have it, nor any need of it.
     """
 
     path: str
     signature: str
     made: Callable[[Any], Any]
+    is_newer: bool = False
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -54,14 +56,11 @@ class Replacement:
         Raises:
             UnsupportedVersionError: a function that is missing, or has another signature.
         """
-        owner, name = self._owner()
-        plain = getattr(owner, name, None)
-        if plain is None or (self.signature and self.signature != _signature(plain)):
-            found = "none" if plain is None else _signature(plain)
-            raise UnsupportedVersionError(
-                f"{self.path.replace(':', '.')}: expected the signature {self.signature or 'of a function'}, found "
-                f"{found} in torch {version('torch')} and transformers {version('transformers')}"
-            )
+        owner, name = _owner(self.path)
+        if self.is_newer and getattr(owner, name, None) is None:
+            yield
+            return
+        plain = checked(self.path, self.signature)
         raw, made = vars(owner).get(name, _MISSING), functools.update_wrapper(self.made(plain), plain)
         setattr(owner, name, staticmethod(made) if isinstance(raw, staticmethod) else made)
         try:
@@ -72,13 +71,31 @@ class Replacement:
             else:
                 setattr(owner, name, raw)
 
-    def _owner(self) -> tuple[Any, str]:
-        module, _, names = self.path.partition(":")
-        *classes, name = names.split(".")
-        try:
-            return functools.reduce(getattr, classes, importlib.import_module(module)), name
-        except (ImportError, AttributeError):
-            return None, name
+
+def checked(path: str, signature: str) -> Any:
+    """The function of that path, if it has the signature for which its caller was written.
+
+    Raises:
+        UnsupportedVersionError: a function that is missing, or has another signature.
+    """
+    owner, name = _owner(path)
+    function = getattr(owner, name, None)
+    if function is None or (signature and signature != _signature(function)):
+        found = "none" if function is None else _signature(function)
+        raise UnsupportedVersionError(
+            f"{path.replace(':', '.')}: expected the signature {signature or 'of a function'}, found "
+            f"{found} in torch {version('torch')} and transformers {version('transformers')}"
+        )
+    return function
+
+
+def _owner(path: str) -> tuple[Any, str]:
+    module, _, names = path.partition(":")
+    *classes, name = names.split(".")
+    try:
+        return functools.reduce(getattr, classes, importlib.import_module(module)), name
+    except (ImportError, AttributeError):
+        return None, name
 
 
 def _signature(function: Any) -> str:
@@ -158,25 +175,21 @@ def watching_waits(on_return: Callable[[], object]) -> Any:
 def pipelines_on_meta() -> Any:
     """Let torch's pipeline schedules run on the meta device, inside the context.
 
-    They ask the other ranks what each of them sends unless the backend is called "fake", and save the state of random
-    numbers, which meta tensors have none of.
+    They save the state of random numbers, and ask the other ranks for shapes unless the backend is called "fake".
     """
     return replaced(_PIPELINES_ON_META)
 
 
 def watching_stages(methods: Mapping[str, str], on_call: Callable[[str, Any, dict[str, Any], Any], None]) -> Any:
-    """Call `on_call` with name, stage, arguments and result after each call of a pipeline stage's methods.
-
-    Args:
-        methods: each name, and the signature for which `on_call` was written.
-    """
+    """Call `on_call` with name, stage, arguments and result after each call of these methods of a stage."""
 
     def made(name: str) -> Callable[[Any], Any]:
         def wrapped(plain: Any) -> Any:
-            @functools.wraps(plain)
+            signature = inspect.signature(plain)
+
             def method(*args: Any, **kwargs: Any) -> Any:
                 out = plain(*args, **kwargs)
-                bound = inspect.signature(plain).bind(*args, **kwargs)
+                bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 on_call(name, args[0], bound.arguments, out)
                 return out
@@ -309,7 +322,7 @@ _MODULES_WITH_HANDLE = (
 _ON_META = (
     *(Replacement(f"{m}:_get_device_handle", "(device_type='cuda')", _device_handle) for m in _MODULES_WITH_HANDLE),
     Replacement(f"{_FSDP}._fully_shard:_get_device_from_mesh", "(mesh)", _device_from_mesh),
-    Replacement(f"{_FSDP}._fsdp_collectives:record_grad_output_stream", "(buffer, stream)", _only_off_meta),
+    Replacement(f"{_FSDP}._fsdp_collectives:record_grad_output_stream", "(buffer, stream)", _only_off_meta, True),
     Replacement(f"{_FSDP}._fsdp_param_group:FSDPParamGroup._validate_no_meta_params", "(self)", _accepting_meta),
     Replacement(f"{_FSDP}._fsdp_param:FSDPParam.reset_sharded_param", "(self)", _taking_over_meta),
     Replacement(

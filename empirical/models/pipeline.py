@@ -6,6 +6,7 @@ stage, and norm, head and the class's own loss on the last.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,15 @@ from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.stages import Stage, stages_of_model
 from empirical.models.build import Device
 from empirical.models.names import names_of
-from empirical.models.programs import DTYPES, Named, enable_checkpointing, meta_model, module_tensors
+from empirical.models.programs import (
+    DTYPES,
+    Named,
+    enable_checkpointing,
+    meta_model,
+    module_tensors,
+    optimizer_of,
+    reset_gradients,
+)
 
 SCHEDULES: dict[PipelineSchedule, Any] = {
     "gpipe": schedules.ScheduleGPipe,
@@ -62,6 +71,8 @@ class PipelineCase:
             raise UsageError(f"layout {self.layout.describe()}: expected pp alone, as it is proven by itself")
         if self.setup.attention_kernel == "eager":
             raise UsageError("attention kernel eager: expected a fused one, stages are sent no attention mask")
+        if self.setup.optimizer == "adamw_fused" or self.setup.has_master_weights:
+            raise UsageError("optimizer adamw_fused or master weights: expected adamw_foreach or none, without them")
         if names_of(self.config).layers_path != LLAMA.layers_path:
             raise UsageError(f"{self.config.transformers_class}: expected the modules of LlamaForCausalLM")
         self.layout.coordinate(self.rank, "pp")
@@ -97,13 +108,14 @@ class StageModule(nn.Module):
 
 @dataclass(slots=True)
 class PipelineProgram:
-    """A step of one rank of a pipeline."""
+    """A training step of one rank of a pipeline: phases `passes`, forward and backward, and `optimizer`."""
 
     schedule: Any
     modules: list[StageModule]
     ids: Tensor | None
     labels: Tensor | None
     returns_outputs: bool
+    optimizer: torch.optim.Optimizer | None
 
     @classmethod
     def build(cls, case: PipelineCase, device: Device = "meta") -> PipelineProgram:
@@ -120,13 +132,13 @@ class PipelineProgram:
         schedule = kind(made if is_multiple else made[0], case.layout.micro_batches, loss_fn=loss)
         shape = (case.layout.micro_batches * case.setup.micro_batch, case.setup.seq_len)
         tokens = torch.zeros(shape, dtype=torch.long, device=device)
-        has_first, has_last = (any(getattr(s, end) for s in case.stages) for end in ("is_first", "is_last"))
         return cls(
             schedule,
             modules,
-            tokens if has_first else None,
-            torch.zeros_like(tokens) if has_last else None,
+            tokens if any(stage.is_first for stage in case.stages) else None,
+            torch.zeros_like(tokens) if any(stage.is_last for stage in case.stages) else None,
             case.returns_outputs,
+            _optimizer_with_states(modules, case.setup),
         )
 
     def base(self) -> Named:
@@ -136,12 +148,30 @@ class PipelineProgram:
         for name, tensor in (("input_ids", self.ids), ("labels", self.labels)):
             if tensor is not None:
                 yield name, tensor
+        if self.optimizer is not None:
+            for state in self.optimizer.state.values():
+                yield from state.items()
 
-    def step(self) -> None:
-        """All micro-batches, forward and backward."""
+    def phases(self) -> Iterator[str]:
         ids = () if self.ids is None else (self.ids,)
         target = {} if self.labels is None else {"target": self.labels}
         self.schedule.step(*ids, return_outputs=self.returns_outputs, **target)
+        yield "passes"
+        if self.optimizer is not None:
+            self.optimizer.step()
+        yield "optimizer"
+
+
+def _optimizer_with_states(modules: list[StageModule], setup: TrainingSetup) -> torch.optim.Optimizer | None:
+    """One that has stepped once, and gradients as before a step."""
+    parameters: list[Tensor] = [parameter for module in modules for parameter in module.parameters()]
+    if (optimizer := optimizer_of(parameters, setup)) is not None:
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    for module in modules:
+        reset_gradients(module, setup)
+    return optimizer
 
 
 def _stage(case: PipelineCase, stage: Stage, module: StageModule, device: Device) -> PipelineStage:

@@ -183,7 +183,7 @@ class LayerProgram:
     def reset(self) -> None:
         """Ready to run again."""
         self.x.grad = None
-        _reset_gradients(self.layer, self.setup)
+        reset_gradients(self.layer, self.setup)
 
     def call(self) -> Tensor:
         """The layer's output, saving what gradients need where they are on."""
@@ -228,7 +228,7 @@ class StepProgram:
             inputs["attention_mask"] = mask
         parameters = list(model.parameters())
         masters = [p.detach().float().requires_grad_() for p in parameters] if setup.has_master_weights else []
-        program = cls(model, inputs, setup, _optimizer(masters or parameters, setup), masters)
+        program = cls(model, inputs, setup, optimizer_of(masters or parameters, setup), masters)
         if program.optimizer is not None:
             for tensor in masters or parameters:
                 tensor.grad = torch.zeros_like(tensor)
@@ -264,7 +264,7 @@ class StepProgram:
     def reset(self) -> None:
         for master in self.masters:
             master.grad = None
-        _reset_gradients(self.model, self.setup)
+        reset_gradients(self.model, self.setup)
 
 
 def enable_checkpointing(model: Any, checkpointing: Checkpointing) -> None:
@@ -277,7 +277,8 @@ def enable_checkpointing(model: Any, checkpointing: Checkpointing) -> None:
             assert_never(checkpointing)
 
 
-def _optimizer(parameters: list[Tensor], setup: TrainingSetup) -> torch.optim.Optimizer | None:
+def optimizer_of(parameters: list[Tensor], setup: TrainingSetup) -> torch.optim.Optimizer | None:
+    """The setup's optimizer, before its first step."""
     match setup.optimizer:
         case "adamw_fused":
             return torch.optim.AdamW(parameters, fused=True)
@@ -298,6 +299,7 @@ def module_tensors(module: nn.Module) -> Named:
     yield from module.named_buffers()
 
 
-def _reset_gradients(module: nn.Module, setup: TrainingSetup) -> None:
+def reset_gradients(module: nn.Module, setup: TrainingSetup) -> None:
+    """Gradients as before a step: zeros where it accumulates, else none."""
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter) if setup.is_accumulating else None

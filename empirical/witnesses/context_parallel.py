@@ -7,16 +7,16 @@ ring = RingCase(ranks=8, rank=3, batch=1, heads=32, kv_heads=8, tokens=1024, hea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.experimental._context_parallel import _attention as ring_attention
 
 from analytic.parallelism.communication import Collective
 from analytic.parallelism.context_parallel import Rotation
-from empirical.models.meta_world import Replacement, replaced, start_world
+from empirical.models.meta_world import checked, start_world
 from empirical.witnesses.communication import CollectiveCounter
 from empirical.witnesses.local_flops import LocalFlops
 from empirical.witnesses.running_module import RunningModule
@@ -60,8 +60,9 @@ class RingObservation:
 
 
 def observe_ring(case: RingCase) -> RingObservation:
-    """One forward and backward pass of a rank. To be run in a process of its own."""
-    start_world(case.ranks, case.rank)
+    """One forward and backward pass of a rank. To be run in a process of its own, or of other cases of that rank."""
+    if not dist.is_initialized():
+        start_world(case.ranks, case.rank)
     mesh = init_device_mesh("meta", (case.ranks,))
     axes = {str(mesh.get_group().group_name): "cp"}
 
@@ -69,21 +70,18 @@ def observe_ring(case: RingCase) -> RingObservation:
         return torch.empty(case.batch, heads, case.tokens, case.head_dim, dtype=case.dtype, device="meta")
 
     q, k, v = tensor(case.heads), tensor(case.kv_heads), tensor(case.kv_heads)
-    ring: Any = ring_attention
-    with replaced([Replacement(f"{_MODULE}:{n}", s, lambda plain: plain) for n, s in _SIGNATURES.items()]):
-        ring._cp_options.enable_load_balance = True
-        ring.set_rotate_method(case.rotation)
-        with torch.no_grad():
-            counter, flops = _counter(axes), LocalFlops()
-            with counter, flops:
-                out, logsumexp, *rest = ring._scaled_dot_product_ring_flash_attention(mesh, q, k, v, is_causal=True)
-            forward, forward_flops = counter.collectives, flops.total
-            counter = _counter(axes)
-            cumulative, (seed, offset) = rest[:4], rest[4:6]
-            with counter:
-                ring._scaled_dot_product_ring_flash_attention_backward(
-                    mesh, torch.empty_like(out), q, k, v, out, logsumexp, *cumulative, 0.0, True, seed, offset
-                )
+    set_rotation, ring, ring_backward = (checked(f"{_MODULE}:{name}", it) for name, it in _SIGNATURES.items())
+    ring_attention._cp_options.enable_load_balance = True
+    set_rotation(case.rotation)
+    with torch.no_grad():
+        counter, flops = _counter(axes), LocalFlops()
+        with counter, flops:
+            out, logsumexp, *rest = ring(mesh, q, k, v, is_causal=True)
+        forward, forward_flops = counter.collectives, flops.total
+        counter, grad = _counter(axes), torch.empty_like(out)
+        lengths, (seed, offset) = rest[:4], rest[4:6]
+        with counter:
+            ring_backward(mesh, grad, q, k, v, out, logsumexp, *lengths, 0.0, True, seed, offset)
     return RingObservation(forward, counter.collectives, forward_flops)
 
 

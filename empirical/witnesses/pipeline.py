@@ -18,14 +18,9 @@ from torch.distributed.pipelining import schedules
 
 from analytic.parallelism.communication import Collective, Kind
 from analytic.parallelism.pipeline import Pipeline
+from analytic.parallelism.pipeline_messages import Step
 from analytic.parallelism.pipeline_order import Action, Computation
-from empirical.models.meta_world import (
-    Replacement,
-    pipelines_on_meta,
-    replaced,
-    start_world,
-    watching_stages,
-)
+from empirical.models.meta_world import checked, pipelines_on_meta, start_world, watching_stages
 from empirical.models.pipeline import SCHEDULES, PipelineCase, PipelineProgram
 from empirical.witnesses.communication import CollectiveCounter
 from empirical.witnesses.memory import MemoryMeasurement, Phase
@@ -70,10 +65,26 @@ def torch_order(pipeline: Pipeline) -> dict[int, tuple[Action, ...]]:
     if issubclass(kind, schedules.PipelineScheduleMulti):
         table = kind(stages, pipeline.micro_batches, loss_fn=lambda *_: None).pipeline_order
     else:
-        with replaced([Replacement(_SINGLE, "(self)", lambda plain: plain)]):
-            table = kind(stages[0], pipeline.micro_batches, loss_fn=lambda *_: None)._get_pipeline_order()
+        checked(_SINGLE, "(self)")
+        table = kind(stages[0], pipeline.micro_batches, loss_fn=lambda *_: None)._get_pipeline_order()
     order = {rank: tuple(_computing(actions)) for rank, actions in table.items()}
     return _with_first_micro_batch(order) if pipeline.schedule == "1f1b" else order
+
+
+def torch_steps(pipeline: Pipeline) -> dict[int, list[Step]]:
+    """What torch runs on every rank of a schedule of several stages, with the receives; without the sends."""
+    stages = [_stand_in(index, pipeline) for index in pipeline.stages_of(0)]
+    schedule = SCHEDULES[pipeline.schedule](stages, pipeline.micro_batches, loss_fn=lambda *_: None)
+    return {rank: list(_steps(actions)) for rank, actions in schedule.pipeline_order_with_comms.items()}
+
+
+def _steps(actions: Iterable[Any]) -> Iterator[Step]:
+    receives: dict[Any, Computation] = {schedules.RECV_F: "F", schedules.RECV_B: "B"}
+    for action in actions:
+        if (letter := receives.get(action.computation_type)) is not None:
+            yield Step(Action(action.stage_index, letter, action.microbatch_index), True)
+        else:
+            yield from (Step(one, False) for one in _computing([action]))
 
 
 def replayed_idle_units(table: Mapping[int, Sequence[Action]]) -> int:
@@ -165,7 +176,7 @@ class PipelineObservation:
         actions: in the order in which they ran.
         transfers: what its stages sent and received, by the last layer before the boundary.
         collectives: the same as it reached torch's communication library, all boundaries together.
-        memory: of the step, which is its only phase.
+        memory: of its phases, `passes` and `optimizer`.
     """
 
     actions: tuple[Action, ...]
@@ -175,7 +186,7 @@ class PipelineObservation:
 
 
 def observe_pipeline(case: PipelineCase) -> PipelineObservation:
-    """One training step of a rank, without the optimizer. To be run in a process of its own."""
+    """One training step of a rank. To be run in a process of its own."""
     start_world(case.layout.pp, case.rank)
     with pipelines_on_meta(), as_on_cuda():
         program = PipelineProgram.build(case)
@@ -185,15 +196,17 @@ def observe_pipeline(case: PipelineCase) -> PipelineObservation:
         group = dist.distributed_c10d._get_default_group()
         counter = CollectiveCounter({str(group.group_name): "pp"}, RunningModule(nn.Identity()))
         watched = _Watched(case)
-        base, first = tracker.current_bytes, len(tracker.events)
+        base, first, phases = tracker.current_bytes, len(tracker.events), []
         tracker.reset_peak()
-        with watching_stages(_METHODS, watched.on_call), counter, tracker:
-            program.step()
-    peak = tracker.peak
-    phase = Phase(
-        "step", peak.peak_bytes - base, tracker.current_bytes - base, tracked=peak, events=tracker.events[first:]
-    )
-    memory = MemoryMeasurement("tracked on meta", base, (phase,))
+        with watching_stages(_METHODS, watched.on_call), counter, tracker:  # innermost, so that it counts references
+            for name in program.phases():
+                peak, end_bytes = tracker.peak, tracker.current_bytes - base
+                phases.append(
+                    Phase(name, peak.peak_bytes - base, end_bytes, tracked=peak, events=tracker.events[first:])
+                )
+                first = len(tracker.events)
+                tracker.reset_peak()
+    memory = MemoryMeasurement("tracked on meta", base, tuple(phases))
     return PipelineObservation(tuple(watched.actions), watched.transfers, counter.collectives, memory)
 
 

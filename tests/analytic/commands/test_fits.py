@@ -40,6 +40,14 @@ def test_the_peak_is_that_of_count_and_its_categories_add_up(capsys: pytest.Capt
     assert memory["available_bytes"] == 80 * 2**30 - memory["allowance_bytes"]
 
 
+def test_the_flops_of_one_gpu_are_three_forwards_and_what_runs_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Backward is twice forward, and flash attention forms QK^T once more."""
+    found = facts(capsys, "fits", "llama-3.2-1b", "--gpus", "1x80GiB", "--recompute", "none", "--seq-len", "4k")
+    forward = facts(capsys, "count", "llama-3.2-1b", "--seq-len", "4k")["flops"]["forward"]
+    scores = 16 * 2 * 4096**2 * 32 * 64  # QK^T of 16 layers, 32 heads of 64 features
+    assert found["flops_per_gpu"] == 3 * forward + scores
+
+
 def test_recompute_is_chosen_where_it_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
     """Peaks of 30.98 and 24.60 GiB: 40 GiB hold the first, 30 GiB the second, 20 GiB neither."""
     for size, recompute, fits in (("40", "none", True), ("30", "full", True), ("20", "full", False)):
@@ -144,6 +152,16 @@ def test_where_nothing_fits_more_gpus_are_named(capsys: pytest.CaptureFixture[st
     assert (enough["fits"], fewer["fits"]) == (True, False)
 
 
+def test_a_pipeline_says_how_long_it_is_idle(capsys: pytest.CaptureFixture[str]) -> None:
+    """1F1B over 4 ranks idles for 3 (4 - 1) units of the 3 x 8 that a rank computes, and two stages a rank halve it."""
+    asked = ("llama-3-8b", "--gpus", "8xh100", "--stack", "megatron-te", "--global-batch", "16")
+    one = many(capsys, *asked, "--pp", "4")
+    two = many(capsys, *asked, "--pp", "4", "--virtual-stages", "2")
+    assert (one["layout"]["micro_batches"], one["pipeline_idle"]) == (8, 9 / (9 + 24))
+    assert two["pipeline_idle"] == 9 / (9 + 48)
+    assert many(capsys, *asked, "--tp", "8")["pipeline_idle"] == 0
+
+
 def test_a_global_batch_is_cut_into_micro_batches(capsys: pytest.CaptureFixture[str]) -> None:
     layout = many(capsys, "llama-3-8b", "--gpus", "8xh100", "--dp-shard", "8", "--global-batch", "64")["layout"]
     assert (layout["global_batch"], layout["micro_batches"], layout["micro_batch"]) == (64, 8, 1)
@@ -176,6 +194,7 @@ def test_a_model_that_no_stack_runs_is_not_predicted(capsys: pytest.CaptureFixtu
         (["--gpus", "2000000000xh100"], "expected a whole number from 1 to 1,000,000,000"),
         (["--gpus", "-1xh100"], "argument --gpus: expected one argument"),
         (["--gpus", "1x2GiB", "--reserve", "3GiB"], "reserve of 3221225472 bytes: expected less than"),
+        (["--gpus", "8x2GiB", "--reserve", "3GiB"], "reserve of 3221225472 bytes: expected less than"),
         (["--gpus", "1xh100", "--reserve", "x"], "'x': expected bytes with their unit"),
         (["--gpus", "1xh100", "--reserve", "4"], "'4': expected bytes with their unit"),
         (["--gpus", "1xh100", "--attention", "full"], "unrecognized argument --attention"),

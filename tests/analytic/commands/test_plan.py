@@ -159,7 +159,7 @@ def test_repeated_data_say_whose_decay_they_borrow(capsys: pytest.CaptureFixture
 def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no number of these GPUs could run it" in terms(capsys, "--budget", "1e10", "--gpu", "t4", "--dtype", "fp16")
     assert "DO NOT FIT" in terms(capsys, "--budget", "1e7", "--gpu", "h100", "--num-gpus", "2")
-    assert "ideal sharding, unmeasured" in terms(capsys, "--setup", SETUP)
+    assert "transformers-fsdp2 dp_shard 8, proven" in terms(capsys, "--setup", SETUP)
     assert "not predicted: no memory schedule" in terms(capsys, "--budget", "1e7", "--gpu", "h100", "--dtype", "fp8")
 
 

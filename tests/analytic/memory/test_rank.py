@@ -16,7 +16,7 @@ from analytic.model.optimizer import Optimizer
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from tests.configurations import parsed, shipped
-from tests.memory_cases import SMALL, SMALL_DEEPSEEK_V3, scheduled
+from tests.memory_cases import SMALL, SMALL_DEEPSEEK_V3, SMALL_MIXTRAL, scheduled
 
 SETUP = TrainingSetup(seq_len=24, optimizer="adamw_foreach", checkpointing="full")
 LONG = replace(SETUP, seq_len=4096)
@@ -140,10 +140,10 @@ def test_later_micro_batches_add_to_the_gradients_of_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "reason"), [(Layout(dp_shard=2, tp=2), "tp = 2"), (Layout(dp_replicate=2), "dp_shard = 1")]
+    ("layout", "reason"), [(Layout(dp_shard=2, ep=2), "ep = 2"), (Layout(dp_replicate=2), "dp_shard = 1")]
 )
 def test_what_is_not_predicted_says_so(layout: Layout, reason: str) -> None:
-    schedule = scheduled(parsed(SMALL), SETUP)
+    schedule = scheduled(parsed(SMALL_MIXTRAL), SETUP)
     for answer in (
         rank_memory(schedule.spec, schedule.implementation, schedule.setup, layout),
         rank_schedule(schedule.spec, schedule.implementation, schedule.setup, layout, 0),

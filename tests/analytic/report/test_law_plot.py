@@ -23,6 +23,7 @@ from analytic.report.law_result import LawFit
 from tests.analytic.report.drawn import texts, xs, ys
 from tests.law_runs import simulated, written
 
+IMAGE = Path(__file__).parents[3] / "docs" / "images" / "law-fit.svg"
 OLMO = configs_dir() / "laws" / "runs" / "olmo-c4.csv"
 
 
@@ -189,3 +190,10 @@ def test_the_picture_is_the_same_bytes_again_and_keeps_its_text(result: LawFit) 
     svg = ElementTree.fromstring(law_picture(result, "svg"))
     drawn = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert "A scaling law of 30 runs of olmo-c4.csv" in drawn
+
+
+def test_the_document_shows_what_the_tool_draws(result: LawFit) -> None:
+    """By its text, which other versions of matplotlib write alike."""
+    tag = "{http://www.w3.org/2000/svg}text"
+    shown, drawn = (ElementTree.fromstring(svg).iter(tag) for svg in (IMAGE.read_bytes(), law_picture(result, "svg")))
+    assert [element.text for element in shown] == [element.text for element in drawn]

@@ -83,7 +83,8 @@ def test_another_version_of_a_replaced_function_is_refused_by_name(path: str, si
 
 def test_everything_that_was_replaced_is_put_back() -> None:
     def functions() -> list[Any]:
-        return [getattr(*replacement._owner()) for replacement in meta_world._ON_META]
+        owned = (meta_world._owner(replacement.path) for replacement in meta_world._ON_META)
+        return [getattr(owner, name) for owner, name in owned if hasattr(owner, name)]  # one is newer than torch 2.11
 
     before = functions()
     with on_meta():
