@@ -166,6 +166,14 @@ def test_a_tied_table_of_a_whole_and_of_a_short_shard(index: int) -> None:
     assert failures([replace(UNEVEN_TIED, rank=index)]) == []
 
 
+@pytest.mark.parametrize("mixed_precision", [False, True])
+def test_biases_that_tensor_parallel_ranks_replicate(mixed_precision: bool) -> None:
+    """Gradients of o_proj's and down_proj's biases are fp32 in mixed precision, and stepped with split weights."""
+    layout = Layout(dp_shard=3, tp=2, mixed_precision=mixed_precision, micro_batches=2)
+    setup = TrainingSetup(seq_len=24, optimizer="adamw_foreach")
+    assert failures([RankCase(parsed(MODELS["llama"]), setup, layout, 4)]) == []
+
+
 # What only the CPU runs: FSDP2's own handling of a tied parameter, which is replaced on meta, and the fused AdamW
 
 
