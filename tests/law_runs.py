@@ -15,6 +15,7 @@ def additive(params: float, tokens: float) -> float:
 
 
 def written(tmp_path: Path, text: str, name: str = "runs.csv") -> str:
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     return str(path)

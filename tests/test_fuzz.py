@@ -136,8 +136,8 @@ def published_run(draw: random.Random, folder: Path) -> Case:
 
 
 def law(draw: random.Random, folder: Path) -> Case:
-    tables = re.split(r"(?m)^(?=\[laws\.)", (folder / "scaling_laws.toml").read_text(encoding="utf-8"))[1:]
-    text = mutated_toml(draw, draw.choice(tables).replace("[laws.", "[laws.my_", 1))
+    tables = re.split(r"(?m)^(?=\[\w+\.)", (folder / "scaling_laws.toml").read_text(encoding="utf-8"))[1:]
+    text = mutated_toml(draw, draw.choice(tables).replace("laws.", "laws.my_", 1))
     path = file(folder, "law.toml", text)
     limited = ["--dataset-tokens", draw.choice(TOKENS)]
     plan = ["plan", "--budget", "1e5", "--law", path]

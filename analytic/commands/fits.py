@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 
 from analytic.api.fitting import LAYOUT_OPTIONS, fits
 from analytic.commands.options import Parser, add_flags, add_model, given, refuse
@@ -13,6 +12,7 @@ from analytic.commands.pictures import kind_of, needs_matplotlib
 from analytic.commands.verb import document_verb
 from analytic.io.files import write_files
 from analytic.planning.fitting import CHOICES, Fitting
+from analytic.planning.many_gpus import ManyGpus
 from analytic.report.document import Document
 
 FLAGS = (
@@ -30,17 +30,20 @@ def _answer(args: Namespace) -> Document:
     refuse(args.gpus is None, "--gpus: expected GPUs such as 8xa100-80 or 1x80GiB")
     result = fits(args.model, args.gpus, **given(args, *FLAGS))
     if args.plot:
-        assert isinstance(result.value, Fitting)
-        write_files({args.plot: _picture(result.value, args.plot)})
+        write_files({args.plot: _picture(result.value, kind_of(args.plot))})
     return result.document
 
 
-def _picture(found: Fitting, path: Path) -> bytes:
-    """Live bytes over a step with what was asked for, or without and with recomputation."""
+def _picture(found: Fitting | ManyGpus, kind: str) -> bytes:
+    """Live bytes over a step with what was asked for, or with none and all; of several GPUs, also layouts."""
+    drawn: bytes
+    if isinstance(found, ManyGpus):
+        drawn = needs_matplotlib(lambda: import_module("analytic.report.layouts_plot").many_picture)(found, kind)
+        return drawn
     picture = needs_matplotlib(lambda: import_module("analytic.report.memory_plot").memory_picture)
     choices = CHOICES if found.recompute is None else (found.recompute,)
     setups = [replace(found.setup, checkpointing=choice) for choice in choices]
-    drawn: bytes = picture(found.config, setups, found.memory_bytes, found.reserve_bytes, kind_of(path))
+    drawn = picture(found.config, setups, found.memory_bytes, found.reserve_bytes, kind)
     return drawn
 
 

@@ -1,9 +1,7 @@
 """Memory of one rank of a pipeline: its schedule of a training step, and the peak.
 
-GPipe and 1F1B are scheduled as torch 2.15 runs them (`torch/distributed/pipelining/schedules.py`), and proven against
-a rank of a simulated world at every rise and fall of live bytes. Interleaved 1F1B and looped BFS are by formula: the
-order of their actions is proven, but here a buffer is allocated right before the action that needs what it receives,
-and torch may allocate it some actions earlier. Schedules that split backward have none: what they keep in between,
+Scheduled as torch 2.15 runs it (`torch/distributed/pipelining/schedules.py`), and proven against a rank of a simulated
+world at every rise and fall of live bytes. Schedules that split backward have none: what they keep in between,
 recomputed activations included, is not described here.
 """
 
@@ -24,11 +22,10 @@ from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout, PipelineSchedule
 from analytic.parallelism.pipeline import Pipeline
-from analytic.parallelism.pipeline_order import order
+from analytic.parallelism.pipeline_messages import steps
 from analytic.parallelism.stages import Stage, stage_spec, stages_of_model
 
-PROVEN: tuple[PipelineSchedule, ...] = ("gpipe", "1f1b")
-_BY_FORMULA: tuple[PipelineSchedule, ...] = ("interleaved-1f1b", "looped-bfs")
+SCHEDULED: tuple[PipelineSchedule, ...] = ("gpipe", "1f1b", "interleaved-1f1b", "looped-bfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,6 @@ def pipeline_rank_peak(
         for (category, _), size_bytes in part.items():
             live[category] += size_bytes
     where = [name for start, name in scheduled.marks if start < max(count, 1)][-1]
-    is_proven = layout.pipeline_schedule in PROVEN
     return RankPeak(
         stack="torchtitan",
         rank=rank,
@@ -69,7 +65,7 @@ def pipeline_rank_peak(
         activations_bytes=live[Category.ACTIVATIONS] + live[Category.INPUTS],
         temporaries_bytes=live[Category.TEMPORARIES],
         moment=f"{where}, {events[count - 1][0].name}" if count else "before the step",
-        origin="proven" if is_proven else "by formula: received buffers may exist some actions earlier",
+        origin="proven",
     )
 
 
@@ -127,7 +123,7 @@ def _why_not(setup: TrainingSetup, layout: Layout) -> str | None:
         return "no memory schedule for a pipeline in mixed precision, which is a policy of FSDP"
     if setup.attention_kernel == "eager":
         return "no memory schedule for a pipeline with eager attention, whose mask no stage sends"
-    if layout.pipeline_schedule not in PROVEN + _BY_FORMULA:
+    if layout.pipeline_schedule not in SCHEDULED:
         return f"no memory schedule for {layout.pipeline_schedule}, which splits backward"
     return None
 
@@ -157,7 +153,6 @@ def _gpipe(stage: StageRun, m: int) -> None:
     for i, sent in sends:
         sent.clear()
         stage.release_output(i)
-    sends.clear()
     for i in range(m):
         message = stage.receive_gradient(i)
         stage.backward(i)
@@ -203,20 +198,21 @@ def _in_order(runs: list[StageRun], pipeline: Pipeline) -> None:
     own = {run.stage.index: run for run in runs}
     outputs: dict[tuple[int, int], Message] = {}
     gradients: list[Message] = []
-    for stage, computation, i in order(pipeline, runs[0].stage.rank):
+    for (stage, computation, i), is_receive in steps(pipeline)[runs[0].stage.rank]:
         run, above, below = own[stage], own.get(stage - 1), own.get(stage + 1)
-        if computation == "F":
-            if above is None:
-                run.receive_input(i)
+        if is_receive:
+            run.receive_input(i) if computation == "F" else run.receive_gradient(i)
+        elif computation == "F":
             run.compute_loss(i, run.forward(i))
             outputs[stage, i] = run.send_output(i)
             if below is not None:
                 below.take_input(i, outputs[stage, i])
         else:
-            if below is None:
-                run.receive_gradient(i)
             run.backward(i)
-            outputs.pop((stage, i)).clear()
-            gradients.append(run.send_gradient(i))
-            if above is not None:
-                above.take_gradient(i, gradients.pop())
+            del outputs[stage, i]
+            message = run.send_gradient(i)
+            if above is None:
+                gradients.append(message)
+            else:
+                above.take_gradient(i, message)
+            del message

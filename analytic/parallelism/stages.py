@@ -72,7 +72,7 @@ def stages_of_model(spec: ModelSpec, layout: Layout, layers: Sequence[int] = ())
 
 
 def stage_spec(spec: ModelSpec, stage: Stage) -> ModelSpec:
-    """A model of the stage's layers. It still has embedding and head: the stage tells which of them are its own."""
+    """A model of the stage's layers. It still has embedding and head, whether or not the stage has them."""
     return replace(spec, layers=spec.layers[stage.layers.start : stage.layers.stop], mtp_layers=())
 
 

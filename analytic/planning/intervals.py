@@ -54,9 +54,9 @@ def plan_intervals(
     if law is None:
         return None
     candidate, compute = outcome.candidate, float(compute_flops)
-    worth = goal.law.worth(outcome.tokens, goal.data.unique)
+    worth = float(goal.law.worth(outcome.tokens, goal.data.unique))  # an integer may be larger than numpy's
     used = outcome.tokens * candidate.flops_per_token
-    trained = Run(candidate.params, worth, loss=1.0, flops_per_token=used / worth)
+    trained = Run(float(candidate.params), worth, loss=1.0, flops_per_token=used / worth)
     params = tokens = None
     if is_law_free:
         best = plan_with_intervals(law, compute, goal.cost)

@@ -8,14 +8,14 @@ from typing import assert_never
 from analytic.planning.intervals import PlanIntervals
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
 from analytic.report.units import compact, si
-from analytic.scaling.law_file import MOE_COEFFICIENTS
+from analytic.scaling.law_file import MOE_COEFFICIENTS, MOE_TESTED
 from analytic.scaling.laws import MANY_EPOCHS, AllocationLaw, Law, MoeLaw, OutOfRange, ScalingLaw
 from analytic.scaling.optimum import closed_form
 
 BUDGETS_FLOPS = (1e19, 1e20, 1e21, 1e22, 1e23, 1e24, 1e25)
 NO_INTERVALS = "none: the law states no intervals"
 MOE_FORMULA = "L = a X^delta N^(alpha + gamma ln X) + b X^omega D^(beta + zeta ln X) + c, X of the number of experts"
-EXPERTS_SHOWN = (1, 8, 32)
+EXPERTS_SHOWN = (1, *MOE_TESTED)
 INTERVALS = "80 and 95%, of its own runs and backtests"
 
 

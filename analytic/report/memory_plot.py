@@ -111,26 +111,12 @@ def _course(spec: ModelSpec, implementation: Implementation, setup: TrainingSetu
             x, total = x + width, totals[-1]
     begins.setdefault(OPTIMIZER, x)
     end = max(x, begins[OPTIMIZER] + 3 * ends)
-    return Course(label, memory, *_thinned(xs, heights, end), begins, end)
+    kept = style.extremes(xs, heights, end / COLUMNS)
+    return Course(label, memory, [xs[i] for i in kept], [heights[i] for i in kept], begins, end)
 
 
 def _phase(segment: Segment) -> str:
     return segment.phase if segment.phase in (FORWARD, BACKWARD) else OPTIMIZER
-
-
-def _thinned(xs: Sequence[float], heights: Sequence[int], end: float) -> tuple[list[float], list[int]]:
-    """The first and the last point, and the lowest and the highest of each column.
-
-    >>> _thinned([0, 1e-6, 2e-6, 1], [1, 9, 5, 2], 1)
-    ([0, 1e-06, 1], [1, 9, 2])
-    """
-    columns: dict[int, list[int]] = {}
-    for i, x in enumerate(xs):
-        columns.setdefault(int(x / end * COLUMNS), []).append(i)
-    kept = {0, len(xs) - 1}
-    for column in columns.values():
-        kept |= {min(column, key=lambda i: heights[i]), max(column, key=lambda i: heights[i])}
-    return [xs[i] for i in sorted(kept)], [heights[i] for i in sorted(kept)]
 
 
 def _labels(setups: Sequence[TrainingSetup]) -> list[str]:

@@ -64,7 +64,7 @@ def _as_counted(plan: Plan) -> str:
     params, counted = plan.params, plan.outcome.candidate.params
     if counted == params.total:
         return ""
-    return " active" if counted == params.active else " without embedding and head"
+    return " active" if counted == params.active else " non-embedding"
 
 
 def _without(plan: Plan) -> str:

@@ -14,6 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Annotation, Text
@@ -43,6 +44,16 @@ def short(value: float) -> str:
         if rounded >= size:
             return f"{rounded / size:,g}{suffix}"
     return f"{rounded:g}"
+
+
+def pale(colour: str) -> str:
+    """A colour of an area, through which text shows: three parts of it and one of white.
+
+    >>> pale("#0072B2")
+    '#4095c5'
+    """
+    red, green, blue = (0.25 + 0.75 * part for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -111,6 +122,21 @@ def keep_apart(heights: Sequence[float], gap: float, most: float) -> list[float]
         moved[i] = min(moved[i], ceiling)
         ceiling = moved[i] - gap
     return [height for _, height in sorted(zip(order, moved, strict=True))]
+
+
+def extremes(xs: Sequence[float], heights: Sequence[int], width: float) -> list[int]:
+    """Which points to draw: the first and the last, and the lowest and the highest of each column of that width.
+
+    >>> extremes([0, 1e-6, 2e-6, 1], [1, 9, 5, 2], 0.01)
+    [0, 1, 3]
+    """
+    columns: dict[int, list[int]] = {}
+    for i, x in enumerate(xs):
+        columns.setdefault(int(x / width), []).append(i)
+    kept = {0, len(xs) - 1}
+    for column in columns.values():
+        kept |= {min(column, key=heights.__getitem__), max(column, key=heights.__getitem__)}
+    return sorted(kept)
 
 
 class Labels:

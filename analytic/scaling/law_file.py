@@ -23,7 +23,10 @@ _COEFFICIENTS = ("E", "A", "B", "alpha", "beta")
 _LOGARITHMS = ("log_E", "log_A", "log_B")
 _REQUIRED = ("citation", "alpha", "beta", "n_means", "d_means")
 _OPTIONAL = ("k", "fitted", "data_constrained", "uncertainty", "compared")
-MOE_COEFFICIENTS = ("a", "b", "c", "alpha", "beta", "gamma", "delta", "zeta", "omega", "start", "most")
+MOE_EXPONENTS = ("alpha", "beta", "gamma", "delta", "zeta", "omega")
+MOE_COEFFICIENTS = ("a", "b", "c", *MOE_EXPONENTS, "start", "most")
+MOE_TESTED = (8, 32)  # experts, of the family that plans design and of what `law show` prints
+_MOST_EXPERTS = 1e6
 _UNCERTAINTY = ("form", "center", "sigma", "kappa", "largest_run_flops", "covariance")
 _MOST_COEFFICIENT = 1e12
 _MOST_DEVIATION = 1e15  # of a logarithm: no more than that a float holds what is made of it
@@ -188,23 +191,28 @@ def _moe_law(name: str, keys: Keys) -> MoeLaw:
     required = ("citation", *MOE_COEFFICIENTS, "n_means", "d_means")
     keys.require(required, "law")
     keys.allow((*required, "fitted"))
-    bound = _MOST_COEFFICIENT
-    numbers = {key: keys.number(key, least=-bound, most=bound) for key in MOE_COEFFICIENTS}
-    if not 0 < numbers["start"] < numbers["most"]:
-        keys.reject("start", numbers["start"], "a positive number below most")
+    factors = {key: keys.number(key, least=0, most=_MOST_COEFFICIENT) for key in ("a", "b", "c")}
+    exponents = {key: keys.number(key, least=-_MOST_EXPONENT, most=_MOST_EXPONENT) for key in MOE_EXPONENTS}
+    start, most = (keys.number(key, least=1, most=_MOST_EXPERTS) for key in ("start", "most"))
+    if start >= most:
+        keys.reject("start", start, "a number below most")
     ranges = _fitted(keys, "params", "tokens", "flops", "experts")
     law = MoeLaw(
         name=name,
         citation=keys.text("citation"),
-        **numbers,
+        **factors,
+        **exponents,
+        start=start,
+        most=most,
         n_means=_convention(keys),
         d_means=keys.text("d_means"),
         fitted=ranges,
     )
-    for experts in (1, int(ranges.get("experts", (1, 1))[1])):
+    for experts in (1, *MOE_TESTED, int(min(ranges.get("experts", (1, 1))[1], _MOST_EXPERTS))):
         made = law.at(experts)
-        if min(made.a, made.b, made.alpha, made.beta) <= 0:
-            raise FileError(f"at {experts} experts: expected a loss that falls with N and D")
+        is_law = all(1 / _MOST_COEFFICIENT <= factor <= _MOST_COEFFICIENT for factor in (made.a, made.b))
+        if not is_law or not all(_LEAST_EXPONENT <= x <= _MOST_EXPONENT for x in (made.alpha, made.beta)):
+            raise FileError(f"at {experts} experts: expected a loss that falls with N and D, as those of [laws] do")
     return law
 
 

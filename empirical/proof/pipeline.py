@@ -12,7 +12,7 @@ from itertools import zip_longest
 from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.peaks import highest
-from analytic.memory.pipeline_memory import PROVEN, PipelineRank, pipeline_rank
+from analytic.memory.pipeline_memory import PipelineRank, pipeline_rank
 from analytic.memory.schedule import schedule_of
 from analytic.model.spec import GroupedQueryAttention
 from analytic.model.training import TrainingSetup
@@ -84,9 +84,9 @@ def _of_actions(case: PipelineCase, quantity: str, ours: Sequence[Action], their
 
 
 def _memory_checks(case: PipelineCase, seen: PipelineObservation) -> Iterator[Check]:
-    """Where the schedule is proven: base, peak, and every rise and fall of live bytes."""
+    """Where there is a schedule: base, peak, and every rise and fall of live bytes."""
     schedule = schedule_of(case.config, case.setup)
-    if isinstance(schedule, NotPredicted) or case.layout.pipeline_schedule not in PROVEN:
+    if isinstance(schedule, NotPredicted):
         return
     rank = pipeline_rank(case.config.spec, schedule.implementation, case.setup, case.layout, case.rank)
     if isinstance(rank, NotPredicted):

@@ -18,6 +18,7 @@ from torch.distributed.pipelining import schedules
 
 from analytic.parallelism.communication import Collective, Kind
 from analytic.parallelism.pipeline import Pipeline
+from analytic.parallelism.pipeline_messages import Step
 from analytic.parallelism.pipeline_order import Action, Computation
 from empirical.models.meta_world import checked, pipelines_on_meta, start_world, watching_stages
 from empirical.models.pipeline import SCHEDULES, PipelineCase, PipelineProgram
@@ -68,6 +69,22 @@ def torch_order(pipeline: Pipeline) -> dict[int, tuple[Action, ...]]:
         table = kind(stages[0], pipeline.micro_batches, loss_fn=lambda *_: None)._get_pipeline_order()
     order = {rank: tuple(_computing(actions)) for rank, actions in table.items()}
     return _with_first_micro_batch(order) if pipeline.schedule == "1f1b" else order
+
+
+def torch_steps(pipeline: Pipeline) -> dict[int, list[Step]]:
+    """What torch runs on every rank of a schedule of several stages, with the receives; without the sends."""
+    stages = [_stand_in(index, pipeline) for index in pipeline.stages_of(0)]
+    schedule = SCHEDULES[pipeline.schedule](stages, pipeline.micro_batches, loss_fn=lambda *_: None)
+    return {rank: list(_steps(actions)) for rank, actions in schedule.pipeline_order_with_comms.items()}
+
+
+def _steps(actions: Iterable[Any]) -> Iterator[Step]:
+    receives: dict[Any, Computation] = {schedules.RECV_F: "F", schedules.RECV_B: "B"}
+    for action in actions:
+        if (letter := receives.get(action.computation_type)) is not None:
+            yield Step(Action(action.stage_index, letter, action.microbatch_index), True)
+        else:
+            yield from (Step(one, False) for one in _computing([action]))
 
 
 def replayed_idle_units(table: Mapping[int, Sequence[Action]]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,31 @@ def test_a_written_law_says_the_same_and_plans(
 def test_json_is_finite(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = facts(capsys, "law", "fit", runs)
     json.dumps(found, allow_nan=False)
+
+
+def test_the_order_of_the_lines_changes_nothing(tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    header, *lines = Path(runs).read_text().splitlines()
+    random.Random(1).shuffle(lines)
+    shuffled = written(tmp_path / "other", "\n".join([header, *lines]) + "\n")
+    point = ("--predict", "N=8B,D=2T")
+    assert facts(capsys, "law", "fit", shuffled, *point) == facts(capsys, "law", "fit", runs, *point)
+
+
+def test_the_units_of_n_and_d_change_nothing(tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In thousands: compute and everything of N and D is smaller by as much, every loss the same."""
+    header, *lines = Path(runs).read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    scaled = [f"{float(n) / 1e3!r},{float(d) / 1e3!r},{loss}" for n, d, loss in cells]
+    path = written(tmp_path, "\n".join([header, *scaled]) + "\n", "scaled.csv")
+    usual = facts(capsys, "law", "fit", runs, "--predict", "N=8B,D=2T")
+    found = facts(capsys, "law", "fit", path, "--predict", "N=8M,D=2B")
+    for key in ("loss", "low_80", "high_80", "low_95", "high_95"):
+        assert found["predictions"][0][key] == pytest.approx(usual["predictions"][0][key], rel=1e-6)
+    for key in ("value", "low_80", "high_95"):
+        for quantity in ("params", "tokens"):
+            assert 1e3 * found["optimum"][quantity][key] == pytest.approx(usual["optimum"][quantity][key], rel=1e-4)
+    assert found["kappa"] == pytest.approx(usual["kappa"], rel=1e-6)
+    assert found["hold_out"] == pytest.approx(usual["hold_out"], rel=1e-5)
 
 
 def test_a_law_draws_itself(tmp_path: Path, runs: str, capsys: pytest.CaptureFixture[str]) -> None:

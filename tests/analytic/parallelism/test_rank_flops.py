@@ -67,6 +67,10 @@ def test_a_fused_kernel_forms_the_scores_again_in_backward() -> None:
     product = 2 * 64 * 64 * 8 * 12
     assert flops.forward["layers.0-2.self_attn"] == 3 * 2 * product
     assert flops.backward["layers.0-2.self_attn"] == 3 * 5 * product
+    half = rank_flops(small("llama"), fused, replace(ONE_TYPE, tp=2), 0)
+    assert half.backward["layers.0-2.self_attn"] == 3 * 5 * product // 2
+    latent = rank_flops(small("deepseek_v3"), fused, replace(ONE_TYPE, tp=2), 0)  # its attention is whole
+    assert latent.backward["layers.0.self_attn"] == 2 * 64 * 64 * 8 * (3 * 32 + 2 * 16)
 
 
 def test_an_eighth_of_two_layers_of_llama_3_8b() -> None:

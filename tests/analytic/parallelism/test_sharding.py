@@ -48,9 +48,11 @@ def test_replicas_store_the_same() -> None:
 
 def test_tensor_parallelism_cuts_before_fsdp_does() -> None:
     """k_proj has 4 x 12 rows, 24 a rank, then 5 of a shard over 5; o_proj 96 columns, 48 a rank, and 20 rows."""
-    state = rank_state(small("llama"), SETUP, Layout(dp_shard=5, tp=2), 0)
+    state = rank_state(small("llama", attention_bias=True), SETUP, Layout(dp_shard=5, tp=2), 0)
     assert state.parameters["layers.0-2.self_attn.k_proj"] == 3 * 5 * 96 * 4
     assert state.parameters["layers.0-2.self_attn.o_proj"] == 3 * 20 * 48 * 4
+    assert state.parameters["layers.0-2.self_attn.k_proj.bias"] == 3 * 5 * 4
+    assert state.parameters["layers.0-2.self_attn.o_proj.bias"] == 3 * 20 * 4  # added once, after the sum
     assert state.parameters["layers.0-2.input_layernorm"] == 3 * 20 * 4  # on every rank of tp
 
 

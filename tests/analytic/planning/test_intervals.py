@@ -128,3 +128,10 @@ def test_far_beyond_the_runs_twenty_tokens_a_parameter_are_named() -> None:
 
 def test_a_published_law_states_none() -> None:
     assert planned(replace(law_with({}), uncertainty=None)).intervals is None
+
+
+def test_more_tokens_than_an_integer_of_numpy_holds() -> None:
+    cheap = planned(replace(law_with({LOG_A: 0.01}), a=1e-9), usd=1e15)
+    assert cheap.outcome.tokens > 2**63
+    assert cheap.intervals is not None
+    assert cheap.intervals.loss.low_95 < cheap.outcome.loss < cheap.intervals.loss.high_95

@@ -16,6 +16,7 @@ from analytic.memory.step import StepMemory, step_events, step_memory
 from analytic.model.training import TrainingSetup
 from analytic.report import memory_plot
 from analytic.report.memory_plot import memory_figure, memory_picture
+from analytic.report.plot_style import extremes
 from tests.analytic.report.drawn import texts, xs, ys
 from tests.configurations import shipped
 
@@ -76,10 +77,13 @@ def test_few_points_are_drawn(figure: Figure) -> None:
 
 def test_thinning_keeps_the_extremes_of_every_column() -> None:
     xs, heights = [i / 1000 for i in range(1001)], [(i * 7919) % 1009 for i in range(1001)]
-    kept_xs, kept = memory_plot._thinned(xs, heights, 1.0)
-    assert (max(kept), min(kept)) == (max(heights), min(heights))
-    assert (kept_xs[0], kept_xs[-1]) == (0, 1)
-    assert kept_xs == sorted(kept_xs)
+    kept = extremes(xs, heights, 1 / 280)
+    assert (kept[0], kept[-1]) == (0, 1000)
+    assert kept == sorted(kept)
+    for column in range(280):
+        inside = [height for x, height in zip(xs, heights, strict=True) if int(x * 280) == column]
+        drawn = [heights[i] for i in kept if int(xs[i] * 280) == column]
+        assert (min(drawn), max(drawn)) == (min(inside), max(inside))
 
 
 def test_the_card_is_a_line_less_its_reserve(figure: Figure) -> None:

@@ -141,7 +141,15 @@ BAD = {
     "a coefficient missing": (MOE.replace("zeta = -0.026\n", ""), "missing zeta"),
     "a loss that rises with N": (MOE.replace("alpha = -0.19", "alpha = 0.19"), "expected a loss that falls"),
     "a loss that rises with D at 32 experts": (MOE.replace("-0.026", "0.06"), "at 32 experts: expected a loss"),
-    "start above most": (MOE.replace("most = 290", "most = 1"), "start = 2.0: expected a positive number below most"),
+    "start above most": (MOE.replace("most = 290", "most = 1"), "start = 2.0: expected a number below most"),
+    "factors that no float holds": (
+        MOE.replace("omega = 0.55", "omega = 10").replace("b = 36", "b = 1e9"),
+        "expected a loss that falls",
+    ),
+    "a huge exponent": (
+        MOE.replace("delta = -0.23", "delta = 1e300"),
+        "delta = 1e+300: expected a number",
+    ),
     "unknown convention": (MOE.replace('"active"', '"some"'), "n_means = 'some'"),
     "key of another form": (MOE + "E = 3\n", "E: no such key"),
     "experts reversed": (MOE.replace("[1, 32]", "[32, 1]"), "rising"),
