@@ -57,9 +57,9 @@ class RankTracker(StorageTracker):
         if self.device_type == "meta" and func is _functional._wrap_tensor_autograd.default:
             return AsyncCollectiveTensor(args[0])
         if func is self._unwrapped:
-            self._unwrapped, out = None, self._out_of_place(func, types, args, kwargs)
-        else:
-            return super().__torch_dispatch__(func, types, args, kwargs)
+            self._unwrapped = None
+            return self._out_of_place(func, types, args, kwargs)
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
     def _out_of_place(self, func: Any, types: Sequence[type], args: tuple[Any, ...], kwargs: Any) -> Any:
         """An operator of a tensor that wraps others, in which autograd never writes (`isTensorSubclassLike`)."""
