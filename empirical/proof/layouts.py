@@ -15,6 +15,7 @@ from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig, parse
 from analytic.io.keys import Keys
 from analytic.model.checkpointing import Checkpointing
+from analytic.model.spec import LatentAttention
 from analytic.model.training import TrainingSetup, fused_kernel
 from analytic.parallelism.context_parallel import ring_attention
 from analytic.parallelism.layout import LAYOUT_FIELDS, Layout
@@ -79,11 +80,11 @@ def jobs_of_layout(config: ModelConfig, seq_len: int, layout: Layout) -> Iterato
     """The first and the last rank of one layout.
 
     Raises:
-        UsageError: a layout that the model or `transformers` does not take.
+        UsageError: a layout that the model does not take, or neither `transformers` nor torch's pipelines or ring.
     """
     setup = _setup(config, seq_len)
-    check(DistributedModel(config.spec, config.read_as), setup, layout)
-    few = with_few_layers(config)
+    _check(config, setup, layout)
+    few = config if layout.pp > 1 else with_few_layers(config)  # every stage has layers of its own
     for rank in sorted({0, layout.num_gpus - 1}):
         yield RankJob(few, setup, layout, rank)
 
@@ -149,6 +150,8 @@ def _check(config: ModelConfig, setup: TrainingSetup, layout: Layout) -> None:
         stages_of_model(config.spec, layout)
     elif layout.cp == layout.num_gpus > 1:
         for layer in config.spec.kinds:
+            if isinstance(layer.attention, LatentAttention):
+                raise UsageError(f"cp = {layout.cp}: expected heads of one width for queries and values")
             ring_attention(layer.attention, setup, layout)
     else:
         check(DistributedModel(config.spec, config.read_as), setup, layout)

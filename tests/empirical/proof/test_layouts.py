@@ -86,7 +86,7 @@ def test_a_bad_layout_is_refused_by_its_key(text: str, message: str) -> None:
     ("name", "layout", "message"),
     [
         ("llama-3-8b", Layout(dp_shard=2, tp=5), "tp = 5: expected a divisor"),
-        ("llama-3-8b", Layout(pp=2), "pp = 2: "),
+        ("llama-3-8b", Layout(pp=2, dp_shard=2), "pp = 2: "),
         ("gpt2", Layout(dp_shard=2), "model_type = 'gpt2': no description"),
     ],
 )

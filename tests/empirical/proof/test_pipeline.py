@@ -16,7 +16,7 @@ from analytic.parallelism.layout import Layout
 from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.pipeline_order import order
 from empirical.proof.check import Check
-from empirical.proof.layouts import PIPELINE, RING, RankJob, jobs_of
+from empirical.proof.layouts import PIPELINE, RING, RankJob, jobs_of, jobs_of_layout
 from empirical.proof.parallel import rank_checks
 from empirical.witnesses.own_process import in_own_process
 from tests.configurations import parsed, shipped
@@ -65,8 +65,29 @@ def test_the_default_ring_agrees_on_a_shipped_model() -> None:
     assert [check.measured for check in found][2] == 77_309_411_328
 
 
-def test_latent_attention_has_no_rows_of_a_ring() -> None:
-    assert rank_checks(RankJob(parsed(SMALL_DEEPSEEK_V3), SETUP, Layout(cp=2), 0)) == []
+def test_a_pipeline_that_is_asked_for_is_proven_with_all_layers() -> None:
+    layout = Layout(pp=2, micro_batches=4, virtual_stages=2, pipeline_schedule="looped-bfs", mixed_precision=False)
+    for job in jobs_of_layout(CONFIG, 48, layout):
+        assert len(job.config.spec.layers) == 4
+        (found,) = in_own_process(rank_checks, [job])
+        assert (len(found), failed(found)) == (7, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "layout", "named"),
+    [
+        (SMALL, Layout(pp=5, micro_batches=5), "pp = 5, virtual_stages = 1: expected at most 4 stages"),
+        (SMALL, Layout(cp=5), "cp = 5: expected seq_len = 48 to be a multiple of 2 x cp = 10"),
+        (SMALL_DEEPSEEK_V3, Layout(cp=2), "cp = 2: expected heads of one width"),
+        (SMALL, Layout(pp=2, dp_shard=2, micro_batches=2), "pp = 2: transformers"),
+    ],
+)
+def test_a_layout_that_is_asked_for_and_not_taken_is_refused(
+    keys: dict[str, object], layout: Layout, named: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        list(jobs_of_layout(parsed(keys), 48, layout))
+    assert named in str(error.value)
 
 
 def test_a_model_is_proven_on_both_where_it_takes_them() -> None:
