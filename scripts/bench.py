@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,16 +18,22 @@ from bench_laws import law_rows, simulated_file
 
 from analytic.commands.options import FLAGS, Parser, add_flags, reader
 from analytic.commands.run import run
+from analytic.errors import UsageError
+from analytic.hardware.table import load_hardware
 from analytic.huggingface.config import load
 from analytic.io.files import configs_dir, model_config_paths
 from analytic.memory.implementation import Implementation, implementation_of
 from analytic.memory.layer import layer_memory
 from analytic.memory.step import step_memory
-from analytic.model.training import TrainingSetup
+from analytic.model.training import TrainingSetup, planned_setup
 from analytic.planning.architectures import Family, frontier, shapes
+from analytic.planning.layouts import Space, layouts
+from analytic.planning.many_gpus import STACKS
+from analytic.planning.rank_fit import Question, rank_setup
 from analytic.report.text import table
 
 ROOT = Path(__file__).resolve().parents[1]
+MANY = ("fits", "llama-3.1-405b", "--gpus", "1024xh100")
 BASELINE = ("-c", "import json, argparse, dataclasses")
 
 
@@ -81,6 +88,30 @@ def _schedules(repeats: int) -> Iterator[dict[str, object]]:
         yield {"what": name, "median_s": statistics.median(seconds)}
 
 
+def _layouts(repeats: int) -> dict[str, object]:
+    """Every layout of Llama-3.1-405B on 1,024 GPUs and each stack, checked and fitted, in CPU time."""
+    config = load(configs_dir() / "models" / "llama-3.1-405b.json")
+    setup = rank_setup(planned_setup(config.spec, 4096, 1, "bf16"))
+    gpu = load_hardware().find("h100")
+    question = Question(config=config, setup=setup, recompute=None, memory_bytes=gpu.memory_bytes)
+    space = Space(num_gpus=1024, node_gpus=gpu.link_gpus)
+    pairs = [(layout, stack) for stack in STACKS for layout in layouts(config.spec, setup, stack, space)]
+    seconds = []
+    for _ in range(repeats):
+        begun = time.process_time()
+        for layout, stack in pairs:
+            with suppress(UsageError):  # what model or stack refuse is among them
+                question.fit(layout, stack)
+        seconds.append(time.process_time() - begun)
+    median = statistics.median(seconds)
+    return {
+        "what": f"fit of {len(pairs):,} layouts, {len(pairs) / median:,.0f} a CPU second; at first {seconds[0]:.4f} s",
+        "median_s": median,
+        "layouts_per_s": len(pairs) / median,
+        "first_s": seconds[0],
+    }
+
+
 def _arguments() -> argparse.Namespace:
     parser = Parser(prog="bench", description=__doc__)
     parser.add_argument("--repeats", type=reader(FLAGS["jobs"].read), default=5, metavar="N")
@@ -98,6 +129,8 @@ def main() -> int:
         _timed("foretrain count llama-3-8b", args.repeats, *foretrain, "count", "llama-3-8b"),
         _timed("foretrain count deepseek-v3 -v", args.repeats, *foretrain, "count", "deepseek-v3", "-v"),
         _timed("foretrain plan --budget 5M", args.repeats, *foretrain, "plan", "--budget", "5M"),
+        _timed(f"foretrain {' '.join(MANY)}", args.repeats, *foretrain, *MANY),
+        _layouts(args.repeats),
         _search(args.repeats),
         *_schedules(args.repeats),
         *law_rows(args.repeats),

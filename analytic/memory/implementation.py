@@ -75,7 +75,7 @@ def implementation_of(config: ModelConfig, seq_len: int) -> Implementation | Not
     From the length of a sliding window on, `transformers` hands attention a mask, which the fused kernels
     described here do not take.
     """
-    windows = [layer.attention.sliding_window for layer in set(config.spec.layers)]
+    windows = [layer.attention.sliding_window for layer in config.spec.kinds]
     if any(window is not None and seq_len >= window for window in windows):
         return NotPredicted(f"no memory schedule for sequences as long as a sliding window ({seq_len} tokens)")
     reason = _why_not(config)

@@ -13,6 +13,7 @@ Not counted: the allocator's rounding, and buffers of a few megabytes (token ids
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from operator import mul
 
 from analytic.memory.rank_peak import RankPeak
@@ -44,23 +45,18 @@ def megatron_peak(
 
 
 def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Recompute) -> Iterator[RankPeak]:
-    """The peaks of the pipeline's ranks, without those that differ from an earlier one by fewer micro-batches alone."""
+    """The peaks of the pipeline's ranks that one of is the highest."""
     tokens = setup.tokens // layout.cp
     own = [kind.whole_params + kind.split_params // layout.tp for kind in model.kinds]
     experts = [kind.expert_params // (layout.ep * layout.etp) for kind in model.kinds]
     kept = [_kept(kind, model, tokens, layout, policy) for kind in model.kinds]
     states = len(cost_of(setup.optimizer).states)
     per_param = FP32_BYTES * (1 + states) if states else 0
-    seen = set()
-    for stage in range(layout.pp):
-        counts = model.counts(stage_ranges(model.num_layers, layout, stage))
+    for stage, counts, in_flight in _candidates(model, layout.pp, layout.virtual_stages, layout.micro_batches):
         is_last = stage == layout.pp - 1
-        if counts in seen and not is_last:
-            continue
-        seen.add(counts)
         dense = sum(map(mul, counts, own)) + end_params(model, layout, stage)
         routed = sum(map(mul, counts, experts))
-        held = sum(map(mul, counts, kept)) * stages_in_flight(layout, stage) // layout.virtual_stages
+        held = sum(map(mul, counts, kept)) * in_flight // layout.virtual_stages
         passing, moment = _passing(model, counts, tokens, layout, policy)
         if is_last:
             head = _head(model, tokens, layout)
@@ -77,6 +73,25 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
             moment=moment,
             origin=ORIGIN,
         )
+
+
+@lru_cache(maxsize=1024)
+def _candidates(
+    model: StackModel, pp: int, virtual_stages: int, micro_batches: int
+) -> tuple[tuple[int, tuple[int, ...], int], ...]:
+    """Pipeline ranks with their layers by kind and the stages in flight: the first with such layers, and the last.
+
+    Later ones have fewer in flight. Found once for every pipeline: it is the same whatever the other axes are.
+    """
+    layout = Layout(pp=pp, virtual_stages=virtual_stages, micro_batches=micro_batches)
+    seen = set()
+    found = []
+    for stage in range(layout.pp):
+        counts = model.counts(stage_ranges(model.num_layers, layout, stage))
+        if counts not in seen or stage == layout.pp - 1:
+            seen.add(counts)
+            found.append((stage, counts, stages_in_flight(layout, stage)))
+    return tuple(found)
 
 
 def _kept(kind: LayerShape, model: StackModel, tokens: int, layout: Layout, policy: Recompute) -> int:

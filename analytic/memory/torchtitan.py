@@ -10,12 +10,13 @@ Selective recomputation saves attention's output and every second matrix product
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from operator import mul
 
 from analytic.memory.rank_peak import RankPeak
 from analytic.model.optimizer import FP32_BYTES, cost_of
 from analytic.model.training import TrainingSetup
-from analytic.parallelism.layout import Layout
+from analytic.parallelism.layout import Layout, PipelineSchedule
 from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.shapes import LayerShape, Recompute, StackModel, padded_vocab
 from analytic.parallelism.torchtitan import end_params, last_rank, stage_ranges, stored_bytes
@@ -49,16 +50,32 @@ def torchtitan_peak(
 def _peaks(
     model: StackModel, setup: TrainingSetup, layout: Layout, policy: Recompute, kept: Sequence[int]
 ) -> Iterator[RankPeak]:
-    """The peaks of the pipeline's ranks, without those that hold no more than an earlier one with equal layers."""
+    """The peaks of the pipeline's ranks that one of is the highest."""
+    key = layout.pp, layout.virtual_stages, layout.pipeline_schedule, layout.micro_batches
+    for rank, counts, in_flight in _candidates(model, *key):
+        held = sum(map(mul, counts, kept)) * in_flight // layout.virtual_stages
+        yield _peak(model, setup, layout, policy, rank, counts, held)
+
+
+@lru_cache(maxsize=1024)
+def _candidates(
+    model: StackModel, pp: int, virtual_stages: int, schedule: PipelineSchedule, micro_batches: int
+) -> tuple[tuple[int, tuple[int, ...], int], ...]:
+    """Pipeline ranks with their layers by kind and the stages in flight, each with more of these than one before it.
+
+    Found once for every pipeline: it is the same whatever the other axes are.
+    """
+    layout = Layout(pp=pp, virtual_stages=virtual_stages, pipeline_schedule=schedule, micro_batches=micro_batches)
     pipeline, last = Pipeline.of(layout), last_rank(layout)
     most: dict[tuple[int, ...], int] = {}
+    found = []
     for rank in range(layout.pp):
         counts = model.counts(stage_ranges(model.num_layers, layout, rank))
         in_flight = pipeline.in_flight(rank) if layout.pp > 1 else layout.virtual_stages
         if rank == last or most.get(counts, 0) < in_flight:
             most[counts] = in_flight
-            held = sum(map(mul, counts, kept)) * in_flight // layout.virtual_stages
-            yield _peak(model, setup, layout, policy, rank, counts, held)
+            found.append((rank, counts, in_flight))
+    return tuple(found)
 
 
 def _peak(

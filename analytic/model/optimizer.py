@@ -6,6 +6,7 @@ Another optimizer is one more name and one more case here; mypy lists whatever e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, assert_never
 
 Optimizer = Literal["adamw_fused", "adamw_foreach", "none"]
@@ -40,6 +41,7 @@ class OptimizerCost:
         return dict.fromkeys(self.states, numel * itemsize) | dict.fromkeys(self.scalars, FP32_BYTES)
 
 
+@cache
 def cost_of(optimizer: Optimizer) -> OptimizerCost:
     """What `torch.optim` holds and moves.
 

@@ -16,6 +16,7 @@ from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.communication import Collective
 from analytic.parallelism.layout import Layout
+from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.stacks import Stack
 from analytic.planning.layouts import Space, layouts
 
@@ -89,6 +90,17 @@ class RankFit:
         sent = sum(one.size_bytes for one in self.collectives) * self.layout.num_gpus
         return sent / (self.global_batch * self.setup.seq_len)
 
+    @property
+    def idle_share(self) -> float | None:
+        """Of a step that a pipeline rank is idle, stages being equal and sending free; None where torch has none."""
+        if self.layout.pp == 1:
+            return 0.0
+        try:
+            idle = Pipeline.of(self.layout).idle_units
+        except UsageError:
+            return None
+        return idle / (idle + 3 * self.layout.micro_batches * self.layout.virtual_stages)
+
     def takes(self, micro_batch: int) -> bool:
         """Whether another micro-batch fits, at as many of them."""
         setup = replace(self.setup, micro_batch=micro_batch)
@@ -108,7 +120,7 @@ class RankFit:
         return low
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What is to be fitted.
 
@@ -124,6 +136,12 @@ class Question:
     reserve_bytes: int | None = None
     beyond_bytes: int = 0
 
+    @cached_property
+    def _choices(self) -> Sequence[TrainingSetup]:
+        """The setup with each amount of recomputation that is tried."""
+        choices: tuple[Checkpointing, ...] = ("none", "full") if self.recompute is None else (self.recompute,)
+        return [replace(self.setup, checkpointing=checkpointing) for checkpointing in choices]
+
     def fit(self, layout: Layout, stack: Stack) -> RankFit | NotPredicted:
         """A layout with the least recomputation that fits, or with all of it.
 
@@ -132,9 +150,7 @@ class Question:
         """
         check_layout(self.config, self.setup, layout, stack)
         found: RankFit | NotPredicted = NotPredicted("")
-        choices: tuple[Checkpointing, ...] = ("none", "full") if self.recompute is None else (self.recompute,)
-        for checkpointing in choices:
-            setup = replace(self.setup, checkpointing=checkpointing)
+        for setup in self._choices:
             peak = rank_peak(self.config, setup, layout, stack)
             if isinstance(peak, NotPredicted):
                 return peak

@@ -181,7 +181,7 @@ def pipelines_on_meta() -> Any:
 
 
 def watching_stages(methods: Mapping[str, str], on_call: Callable[[str, Any, dict[str, Any], Any], None]) -> Any:
-    """Call `on_call` with name, stage, arguments and result after each call of methods of a stage, by signature."""
+    """Call `on_call` with name, stage, arguments and result after each call of these methods of a stage."""
 
     def made(name: str) -> Callable[[Any], Any]:
         def wrapped(plain: Any) -> Any:
