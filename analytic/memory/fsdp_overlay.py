@@ -64,8 +64,7 @@ def tape_segment(segment: Segment, last_module: str) -> TapeSegment:
         case "backward", "loss":
             cut = next(i for i, (label, size) in enumerate(events) if size > 0 and label.name.startswith(last_module))
         case "backward", "embedding":
-            events = sorted(events, key=lambda event: event[0].name in _HELD_TO_THE_END)
-            cut = next((i for i, (label, _) in enumerate(events) if label.name in _HELD_TO_THE_END), len(events))
+            cut = next(i for i, (label, _) in enumerate(events) if label.name in _HELD_TO_THE_END)
         case _:
             cut = len(events)
     made: dict[Label, int] = {}

@@ -125,7 +125,8 @@ def rank_schedule(
         return NotPredicted(reason)
     if layout.tp > 1:
         spec, implementation = on_tp_rank(spec, implementation, layout.tp, layout.coordinate(rank, "tp"))
-    model = rank_model(spec, implementation, replace(setup, optimizer="none"), is_sharded=shards_with_fsdp(layout))
+    is_sharded, is_mixed, once = shards_with_fsdp(layout), layout.mixed_precision, replace(setup, optimizer="none")
+    model = rank_model(spec, implementation, once, is_sharded=is_sharded, is_mixed=is_mixed)
     shards, index = layout.dp_shard, layout.coordinate(rank, "dp_shard")
     stored = stored_itemsize(setup, layout)
     groups = {key: group_bytes(tensors, shards, setup, stored) for key, tensors, _ in model.groups}
@@ -133,16 +134,16 @@ def rank_schedule(
     states = [state_bytes(parameters, shards, index, setup, stored) for parameters in meshes]
     copies = [copy_bytes(parameters, shards, index, setup, stored) for parameters in meshes]
     base = _base(spec, setup, model, groups, stored)
-    if shards_with_fsdp(layout) and _has_second_table(spec, shards, index):
+    if is_sharded and _has_second_table(spec, shards, index):
         base[Category.PARAMETERS] += groups[EMBEDDING].stored_bytes
     if not is_first_step:
         base[Category.OPTIMIZER] = sum(states)
     rows_bytes = setup.rounded(spec.vocab_size * spec.hidden_size * setup.itemsize) if layout.tp > 1 else 0
 
     def passes(is_accumulating: bool) -> tuple[RankSegment, ...]:
-        if not shards_with_fsdp(layout):
-            plain = replace(setup, optimizer="none", is_accumulating=is_accumulating)
-            return tuple(without_fsdp(rank_model(spec, implementation, plain, is_sharded=False).tape))
+        if not is_sharded:
+            plain = replace(once, is_accumulating=is_accumulating)
+            return tuple(without_fsdp(rank_model(spec, implementation, plain, is_sharded=False, is_mixed=False).tape))
         kind = TiedOverlay if spec.tie_word_embeddings else Overlay
         overlay = kind(groups, layout, is_accumulating=is_accumulating, rows_bytes=rows_bytes)
         return tuple(overlay.segments(model.tape))
@@ -158,7 +159,7 @@ def rank_schedule(
                 copies,
                 setup,
                 is_first=is_first_step,
-                rows_bytes=0 if shards_with_fsdp(layout) or spec.tie_word_embeddings else rows_bytes,
+                rows_bytes=0 if is_sharded or spec.tie_word_embeddings else rows_bytes,
             )
         ),
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from analytic.memory.fsdp_overlay import TapeSegment, tape_segment
 from analytic.memory.implementation import Implementation
 from analytic.memory.model import EMBEDDING, LOSS
-from analytic.memory.step import _passes
+from analytic.memory.step import Segment, _passes
+from analytic.memory.tensors import Event
+from analytic.model.optimizer import FP32_BYTES
 from analytic.model.spec import ModelSpec
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.parameters import DistributedModel, Family, ParameterTensor
@@ -35,12 +38,15 @@ class RankModel:
 
 @lru_cache(maxsize=64)
 def rank_model(
-    spec: ModelSpec, implementation: Implementation, setup: TrainingSetup, *, is_sharded: bool = True
+    spec: ModelSpec, implementation: Implementation, setup: TrainingSetup, *, is_sharded: bool, is_mixed: bool
 ) -> RankModel:
     """Made once for a setup, without its optimizer. Under FSDP2 a tied head has a table and a gradient of its own."""
     last_module = "norm" if spec.tie_word_embeddings else "lm_head"
     on_tape = replace(spec, tie_word_embeddings=False) if is_sharded else spec
-    passes = _passes(on_tape, implementation, setup)
+    passes: Iterable[Segment] = _passes(on_tape, implementation, setup)
+    if is_mixed:
+        biases, size_bytes = _replicated_biases(implementation), setup.rounded(spec.hidden_size * FP32_BYTES)
+        passes = [replace(one, events=list(_with_casts(one.events, biases, size_bytes))) for one in passes]
     tape = tuple(tape_segment(segment, last_module) for segment in passes)
     first, *layers, last = DistributedModel(spec, family_of(implementation)).groups(experts_apart=False)
     tensors: dict[GroupKey, tuple[ParameterTensor, ...]] = {EMBEDDING: first.tensors, LOSS: last.tensors}
@@ -54,6 +60,25 @@ def rank_model(
             parameters.update(dict.fromkeys(of_group, counts[key]))
     groups = tuple((key, of_group, counts[key]) for key, of_group in tensors.items())
     return RankModel(tape, groups, tuple(parameters.items()))
+
+
+def _replicated_biases(implementation: Implementation) -> set[str]:
+    """Gradients of the biases of modules whose weight tensor parallelism splits by its width."""
+    of_attention = {"self_attn.o_proj.bias.grad"} if implementation.attention_ranks > 1 else set()
+    return of_attention | ({"mlp.down_proj.bias.grad"} if implementation.tp > 1 else set())
+
+
+def _with_casts(events: Iterable[Event], names: set[str], size_bytes: int) -> Iterator[Event]:
+    """Gradients that autograd casts to fp32, of `size_bytes` then.
+
+    FSDP2 leaves others in the type computed in, but one that may be partial over tensor-parallel ranks is to be summed
+    in fp32 (torch 2.15, `FSDPParam.may_reduce_grad_outside_dp`).
+    """
+    for label, size in events:
+        yield label, size
+        if label.name in names:
+            yield label, size_bytes
+            yield label, -size
 
 
 def family_of(implementation: Implementation) -> Family:

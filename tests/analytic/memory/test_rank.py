@@ -12,6 +12,7 @@ from analytic.memory.implementation import NotPredicted
 from analytic.memory.rank import RankMemory, RankSchedule, rank_memory, rank_schedule
 from analytic.memory.schedule import MemorySchedule
 from analytic.memory.tensors import Category
+from analytic.model.optimizer import Optimizer
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.layout import Layout
 from tests.configurations import parsed, shipped
@@ -85,13 +86,23 @@ def test_a_tied_table_is_stored_twice_where_its_shard_is_short() -> None:
         assert last[Category.PARAMETERS] - first[Category.PARAMETERS] == extra
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("layout", [Layout(dp_shard=7), Layout(dp_shard=300), Layout(dp_shard=5, dp_replicate=2)])
-def test_no_rank_is_above_the_worst(layout: Layout, tied: bool) -> None:
-    schedule = scheduled(parsed(UNEVEN | {"tie_word_embeddings": tied}), SETUP)
+@pytest.mark.parametrize(
+    ("tied", "optimizer", "layout", "worst_rank"),
+    [
+        (False, "adamw_foreach", Layout(dp_shard=7), 0),
+        (True, "adamw_foreach", Layout(dp_shard=300), 0),
+        (False, "none", Layout(dp_shard=5, dp_replicate=2), 0),
+        (True, "none", Layout(dp_shard=5, dp_replicate=2), 4),  # 257 - 4 * 52 rows, padded twice
+        (True, "none", Layout(dp_shard=100), 85),  # 257 - 85 * 3 rows
+    ],
+)
+def test_no_rank_is_above_the_worst(tied: bool, optimizer: Optimizer, layout: Layout, worst_rank: int) -> None:
+    config = parsed(UNEVEN | {"tie_word_embeddings": tied})
+    schedule = scheduled(config, replace(SETUP, optimizer=optimizer))
     worst = memory_of(schedule, layout).peak
     peaks = [memory_of(schedule, layout, rank).peak.peak_bytes for rank in range(layout.num_gpus)]
     assert max(peaks) == worst.peak_bytes == peaks[worst.rank]
+    assert worst.rank == worst_rank
 
 
 @pytest.mark.parametrize("config", [UNEVEN, UNEVEN | {"tie_word_embeddings": True}, SMALL_DEEPSEEK_V3])

@@ -152,14 +152,21 @@ def test_other_precisions(setup: TrainingSetup, layout: Layout) -> None:
     assert failures([RankCase(parsed(MODELS["qwen2"]), setup, layout, 4)]) == []
 
 
-# What only the CPU runs: FSDP2's own handling of a tied parameter, which is replaced on meta, and the fused AdamW
-
 UNEVEN_TIED = RankCase(
     parsed(SMALL | {"vocab_size": 257, "tie_word_embeddings": True}),
     TrainingSetup(seq_len=24, precision="fp32", attention_kernel="eager", optimizer="none"),
     Layout(dp_shard=4, mixed_precision=False),
     3,
 )
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_a_tied_table_of_a_whole_and_of_a_short_shard(index: int) -> None:
+    """257 rows over 4 ranks: 65, and 62 that are padded twice."""
+    assert failures([replace(UNEVEN_TIED, rank=index)]) == []
+
+
+# What only the CPU runs: FSDP2's own handling of a tied parameter, which is replaced on meta, and the fused AdamW
 
 
 def _steps_on_cpu(case: RankCase, *, is_fused: bool = False) -> tuple[MemoryMeasurement, ...]:
