@@ -183,8 +183,8 @@ def test_a_stack_without_schedules_has_bars_alone() -> None:
 
 
 def test_what_is_not_predicted_has_no_picture() -> None:
-    with pytest.raises(UsageError, match="no picture of memory: transformers-fsdp2: no memory schedule"):
-        many_figure(asked("llama-3-8b", "8xa100-80", stack="transformers-fsdp2", tp=2))
+    with pytest.raises(UsageError, match="no picture of memory: transformers-fsdp2: no memory schedule of"):
+        many_figure(asked("mixtral-8x7b", "8xa100-80", stack="transformers-fsdp2", ep=2))
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
