@@ -13,12 +13,15 @@ from analytic.api.result import Result
 from analytic.defaults import NODE_GPUS, RESERVE_BYTES
 from analytic.errors import UsageError
 from analytic.hardware.table import load_hardware
+from analytic.huggingface.config import ModelConfig
 from analytic.limits import MAX_DIMENSION
+from analytic.memory.capacity import check_reserve
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.optimizer import Optimizer
 from analytic.model.training import (
     AttentionKernel,
     Precision,
+    TrainingSetup,
     check_kernel,
     planned_setup,
 )
@@ -76,29 +79,15 @@ def fits(
         attention_kernel=attention_kernel or setup.attention_kernel,
     )
     check_kernel(setup.attention_kernel, config.spec)
-    asked = gpus_of(gpus)
-    gpu, memory_bytes, node_gpus = _memory_of(asked.name)
+    asked, given = gpus_of(gpus), _known(layout)
     reserve_bytes = parse_bytes(reserve) if isinstance(reserve, str) else reserve
+    batch = None if global_batch is None else integer(global_batch, MAX_DIMENSION)
     if asked.count > 1:
-        space = Space(
-            num_gpus=asked.count,
-            node_gpus=node_gpus,
-            global_batch=None if global_batch is None else integer(global_batch, MAX_DIMENSION),
-        )
-        question = Question(
-            config=config,
-            setup=rank_setup(setup),
-            recompute=recompute,
-            memory_bytes=memory_bytes,
-            reserve_bytes=reserve_bytes,
-        )
-        stacks = STACKS if stack is None else (stack,)
-        many = fit_on_many(question, space, gpu=gpu, given=_known(layout), stacks=stacks)
-        return Result(many, many_document(many))
-    given = {"stack": stack, "global_batch": global_batch, **_known(layout)}
-    for name, value in given.items():
+        return _on_many(config, setup, asked, recompute, reserve_bytes, batch, stack, given)
+    for name, value in {"stack": stack, "global_batch": batch, **given}.items():
         if value is not None:
             raise UsageError(f"{name} = {value}: expected several GPUs, one has no layout")
+    gpu, memory_bytes, node_gpus = _memory_of(asked.name)
     found = fit_on(
         config,
         setup,
@@ -109,6 +98,30 @@ def fits(
         node_gpus=node_gpus,
     )
     return Result(found, fits_document(found))
+
+
+def _on_many(
+    config: ModelConfig,
+    setup: TrainingSetup,
+    gpus: GpuCount,
+    recompute: Checkpointing | None,
+    reserve_bytes: int | None,
+    global_batch: int | None,
+    stack: Stack | None,
+    given: Mapping[str, Any],
+) -> Result[ManyGpus]:
+    gpu, memory_bytes, node_gpus = _memory_of(gpus.name)
+    check_reserve(reserve_bytes, memory_bytes)
+    question = Question(
+        config=config,
+        setup=rank_setup(setup),
+        recompute=recompute,
+        memory_bytes=memory_bytes,
+        reserve_bytes=reserve_bytes,
+    )
+    space = Space(num_gpus=gpus.count, node_gpus=node_gpus, global_batch=global_batch)
+    found = fit_on_many(question, space, gpu=gpu, given=given, stacks=STACKS if stack is None else (stack,))
+    return Result(found, many_document(found))
 
 
 def _known(layout: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import assert_never, cast
+from typing import assert_never
 
 from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig
@@ -19,7 +19,7 @@ from analytic.parallelism.communication import Collective
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.megatron import check_megatron
 from analytic.parallelism.megatron_volumes import megatron_collectives
-from analytic.parallelism.parameters import DistributedModel, Family
+from analytic.parallelism.parameters import DistributedModel
 from analytic.parallelism.rank_flops import rank_flops
 from analytic.parallelism.shapes import StackModel
 from analytic.parallelism.stack_flops import megatron_flops, torchtitan_flops
@@ -99,4 +99,4 @@ def _shapes(spec: ModelSpec) -> StackModel:
 
 @lru_cache(maxsize=64)
 def _of_spec(spec: ModelSpec, family: str) -> DistributedModel:
-    return DistributedModel(spec, cast(Family, family))  # which refuses one that it does not know
+    return DistributedModel(spec, family)

@@ -25,6 +25,12 @@ class Fit:
     seq_len: int
 
 
+def check_reserve(reserve_bytes: int | None, memory_bytes: int) -> None:
+    """Raise a UsageError for a reserve that leaves nothing."""
+    if reserve_bytes is not None and not 0 <= reserve_bytes < memory_bytes:
+        raise UsageError(f"reserve of {reserve_bytes} bytes: expected less than the {memory_bytes} bytes of memory")
+
+
 def fits(schedule: MemorySchedule, *, memory_bytes: int, reserve_bytes: int) -> tuple[Fit, ...]:
     """Under each choice of checkpointing: what a step may grow to before its peak leaves the memory.
 
@@ -35,8 +41,7 @@ def fits(schedule: MemorySchedule, *, memory_bytes: int, reserve_bytes: int) -> 
     Raises:
         UsageError: a reserve that leaves nothing.
     """
-    if not 0 <= reserve_bytes < memory_bytes:
-        raise UsageError(f"reserve of {reserve_bytes} bytes: expected less than the {memory_bytes} bytes of memory")
+    check_reserve(reserve_bytes, memory_bytes)
     available = memory_bytes - reserve_bytes
 
     def fit(checkpointing: Checkpointing) -> Fit:

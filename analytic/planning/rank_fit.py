@@ -16,6 +16,7 @@ from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.communication import Collective
 from analytic.parallelism.layout import Layout
+from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.stacks import Stack
 from analytic.planning.layouts import Space, layouts
 
@@ -88,6 +89,17 @@ class RankFit:
         """Sent and received by all ranks, for each token of a step."""
         sent = sum(one.size_bytes for one in self.collectives) * self.layout.num_gpus
         return sent / (self.global_batch * self.setup.seq_len)
+
+    @property
+    def idle_share(self) -> float | None:
+        """Of a step that a pipeline rank is idle, stages being equal and sending free; None where torch has none."""
+        if self.layout.pp == 1:
+            return 0.0
+        try:
+            idle = Pipeline.of(self.layout).idle_units
+        except UsageError:
+            return None
+        return idle / (idle + 3 * self.layout.micro_batches * self.layout.virtual_stages)
 
     def takes(self, micro_batch: int) -> bool:
         """Whether another micro-batch fits, at as many of them."""

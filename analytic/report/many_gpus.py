@@ -11,7 +11,7 @@ from analytic.planning.many_gpus import ManyGpus
 from analytic.planning.rank_fit import RankFit
 from analytic.report.document import Cell, Column, Document, Figure, Item, Json, Line, Section, Table, fact
 from analytic.report.memory import setup_object
-from analytic.report.units import bytes_text, flops_text, gib_text, gpus_text
+from analytic.report.units import bytes_text, flops_text, gib_text, gpus_text, percent
 
 MOST_SHOWN = 5  # alternatives of each stack in the table and in JSON, the best first
 PARTS = ("parameters", "gradients", "optimizer", "activations", "temporaries")
@@ -98,6 +98,9 @@ def _machine(found: ManyGpus) -> Iterator[Item]:
     flops = None if fit is None else fit.executed_flops
     text = "" if flops is None else f"{flops_text(flops)} in a step, recomputation included"
     yield Figure("flops_per_gpu", "executed by a GPU", flops, text)
+    idle = None if fit is None else fit.idle_share
+    text = "" if idle is None else f"{percent(idle)} of a step, with equal stages and free sending"
+    yield Figure("pipeline_idle", "pipeline idle" if idle else "", idle, text)
     for key in ("step", "mfu", "tokens_per_second_per_gpu", "days", "usd", "energy_kwh"):
         yield fact(key, None)
 

@@ -175,18 +175,13 @@ def watching_waits(on_return: Callable[[], object]) -> Any:
 def pipelines_on_meta() -> Any:
     """Let torch's pipeline schedules run on the meta device, inside the context.
 
-    They ask the other ranks what each of them sends unless the backend is called "fake", and save the state of random
-    numbers, which meta tensors have none of.
+    They save the state of random numbers, and ask the other ranks for shapes unless the backend is called "fake".
     """
     return replaced(_PIPELINES_ON_META)
 
 
 def watching_stages(methods: Mapping[str, str], on_call: Callable[[str, Any, dict[str, Any], Any], None]) -> Any:
-    """Call `on_call` with name, stage, arguments and result after each call of a pipeline stage's methods.
-
-    Args:
-        methods: each name, and the signature for which `on_call` was written.
-    """
+    """Call `on_call` with name, stage, arguments and result after each call of these methods of a stage."""
 
     def made(name: str) -> Callable[[Any], Any]:
         def wrapped(plain: Any) -> Any:

@@ -11,6 +11,7 @@ from analytic.parallelism.rank_flops import rank_flops
 from analytic.parallelism.sharding import rank_state
 from analytic.parallelism.transformers_fsdp2 import collectives
 from empirical.models.distributed import RankCase
+from empirical.models.meta_world import UnsupportedVersionError
 from empirical.proof.check import Check
 from empirical.proof.layouts import RankJob
 from empirical.proof.rank import rank_differences
@@ -31,7 +32,12 @@ def rank_checks(job: RankJob) -> list[Check]:
         raise
     except Exception as error:
         return [_check(case, "a step", 0, None, error=f"{type(error).__name__}: {error}")]
-    return [*_closed_forms(case, seen), *observed_memory_checks(case, seen)]
+    checks = list(_closed_forms(case, seen))
+    try:
+        checks += observed_memory_checks(case, seen)
+    except UnsupportedVersionError as error:
+        checks.append(_check(case, "memory", 0, None, error=str(error)))
+    return checks
 
 
 def _closed_forms(case: RankCase, seen: RankObservation) -> Iterator[Check]:

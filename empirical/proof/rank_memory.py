@@ -8,12 +8,18 @@ from itertools import chain
 from analytic.memory.implementation import NotPredicted, implementation_of
 from analytic.memory.rank import RankSchedule, rank_schedule
 from empirical.models.distributed import RankCase
+from empirical.models.meta_world import checked
 from empirical.proof.check import Check
 from empirical.proof.memory import Divergence, first_divergence, scheduled_changes, tracked_changes
 from empirical.witnesses.memory import MemoryMeasurement
 from empirical.witnesses.rank import RankObservation, observe
 
 WITNESS = "rank of a simulated world on meta"
+# since this is a function, no local variable keeps the previous group's all-gather output until the next is unsharded
+_AS_SCHEDULED = (
+    "torch.distributed.fsdp._fully_shard._fsdp_param_group:FSDPCommContext.release_all_gather_state_for_comm_reuse",
+    "(self)",
+)
 
 
 def rank_memory_checks(case: RankCase) -> list[Check]:
@@ -27,8 +33,13 @@ def rank_memory_checks(case: RankCase) -> list[Check]:
 
 
 def observed_memory_checks(case: RankCase, seen: RankObservation) -> Iterator[Check]:
-    """The same of a rank that has been observed."""
+    """The same of a rank that has been observed.
+
+    Raises:
+        UnsupportedVersionError: torch 2.11, where FSDP2 frees what it has gathered at another moment.
+    """
     if not isinstance(rank_schedule_of(case), NotPredicted):
+        checked(*_AS_SCHEDULED)
         first, second = seen.steps
         yield from _step_checks(case, "first step", rank_schedule_of(case, is_first_step=True), first)
         yield from _step_checks(case, "later step", rank_schedule_of(case), second)

@@ -152,6 +152,16 @@ def test_where_nothing_fits_more_gpus_are_named(capsys: pytest.CaptureFixture[st
     assert (enough["fits"], fewer["fits"]) == (True, False)
 
 
+def test_a_pipeline_says_how_long_it_is_idle(capsys: pytest.CaptureFixture[str]) -> None:
+    """1F1B over 4 ranks idles for 3 (4 - 1) units of the 3 x 8 that a rank computes, and two stages a rank halve it."""
+    asked = ("llama-3-8b", "--gpus", "8xh100", "--stack", "megatron-te", "--global-batch", "16")
+    one = many(capsys, *asked, "--pp", "4")
+    two = many(capsys, *asked, "--pp", "4", "--virtual-stages", "2")
+    assert (one["layout"]["micro_batches"], one["pipeline_idle"]) == (8, 9 / (9 + 24))
+    assert two["pipeline_idle"] == 9 / (9 + 48)
+    assert many(capsys, *asked, "--tp", "8")["pipeline_idle"] == 0
+
+
 def test_a_global_batch_is_cut_into_micro_batches(capsys: pytest.CaptureFixture[str]) -> None:
     layout = many(capsys, "llama-3-8b", "--gpus", "8xh100", "--dp-shard", "8", "--global-batch", "64")["layout"]
     assert (layout["global_batch"], layout["micro_batches"], layout["micro_batch"]) == (64, 8, 1)
@@ -184,6 +194,7 @@ def test_a_model_that_no_stack_runs_is_not_predicted(capsys: pytest.CaptureFixtu
         (["--gpus", "2000000000xh100"], "expected a whole number from 1 to 1,000,000,000"),
         (["--gpus", "-1xh100"], "argument --gpus: expected one argument"),
         (["--gpus", "1x2GiB", "--reserve", "3GiB"], "reserve of 3221225472 bytes: expected less than"),
+        (["--gpus", "8x2GiB", "--reserve", "3GiB"], "reserve of 3221225472 bytes: expected less than"),
         (["--gpus", "1xh100", "--reserve", "x"], "'x': expected bytes with their unit"),
         (["--gpus", "1xh100", "--reserve", "4"], "'4': expected bytes with their unit"),
         (["--gpus", "1xh100", "--attention", "full"], "unrecognized argument --attention"),

@@ -66,7 +66,13 @@ CASES: dict[str, tuple[dict[str, Any], TrainingSetup, Layout, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# alike enough to others that the default run leaves them out
+SIMILAR = ("llama, eager fp32", "llama, one token", "mistral, grouped", "qwen2", "qwen3_moe", "deepseek_v2, fsdp")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough) if name in SIMILAR else name for name in CASES]
+)
 def test_a_rank_equals_the_tracker_at_every_rise_and_fall(name: str) -> None:
     """Base, peak and profile of the first step and of a later one, the optimizer's included."""
     raw, setup, layout, rank = CASES[name]

@@ -45,7 +45,8 @@ def test_it_fails_with_status_1_and_names_the_term(
 def test_processes_give_the_same_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     results = []
     for jobs in ("1", "2"):
-        assert PROVE.main(["gpt2", "llama-3.2-1b", "--seq-len", "16", "--jobs", jobs, "--json"]) == 0
+        layout = ("--layout", "dp_shard=2")
+        assert PROVE.main(["llama-3.2-1b", "--seq-len", "16", *layout, "--jobs", jobs, "--json"]) == 0
         results.append(json.loads(capsys.readouterr().out)["checks"])
     assert results[0] == results[1]
 

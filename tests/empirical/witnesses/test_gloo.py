@@ -50,7 +50,7 @@ def divergence(simulated: MemoryMeasurement, real: MemoryMeasurement) -> Diverge
     ids=["fsdp", "tp", "fsdp-tied", "fsdp-tp"],
 )
 def test_real_ranks_do_what_simulated_ones_do(layout: Layout, keys: dict[str, bool], tmp_path: Path) -> None:
-    """A tensor that gloo's thread frees late can only add to a step: of the later steps the best one counts."""
+    """Of the later steps the best one counts: gloo's thread may free a tensor late."""
     case = RankCase(parsed(LLAMA | keys), SETUP, layout)
     real = real_ranks(case, tmp_path)
     simulated = in_own_process(observe, [replace(case, rank=rank) for rank in range(layout.num_gpus)])
