@@ -109,11 +109,10 @@ class RankFit:
 
     @cached_property
     def most_micro_batch(self) -> int:
-        """The largest micro-batch that fits, at as many micro-batches; 0 where none does."""
-
+        """The largest micro-batch that fits, at as many micro-batches; 0 where none does. None above 1,024 is tried."""
         low, high = 0, 1
         while high <= MOST_MICRO_BATCH and self.takes(high):
-            low, high = high, 2 * high
+            low, high = high, min(2 * high, MOST_MICRO_BATCH + 1)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.takes(middle) else (low, middle)
