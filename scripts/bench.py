@@ -89,7 +89,7 @@ def _schedules(repeats: int) -> Iterator[dict[str, object]]:
 
 
 def _layouts(repeats: int) -> dict[str, object]:
-    """Every layout of Llama-3.1-405B on 1,024 GPUs and each stack, checked and fitted, in CPU time."""
+    """Every layout of Llama-3.1-405B on 1,024 GPUs and each stack, checked and fitted: in CPU time."""
     config = load(configs_dir() / "models" / "llama-3.1-405b.json")
     setup = rank_setup(planned_setup(config.spec, 4096, 1, "bf16"))
     gpu = load_hardware().find("h100")

@@ -59,9 +59,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= MOST_RANKS:
-                raise UsageError(f"{name} = {value!r}: expected an integer from 1 to {MOST_RANKS}")
+            check_size(name, getattr(self, name))
         if self.pipeline_schedule not in get_args(PipelineSchedule):
             known = ", ".join(get_args(PipelineSchedule))
             raise UsageError(f"pipeline_schedule = {self.pipeline_schedule!r}: expected one of {known}")
@@ -116,6 +114,12 @@ class Layout:
         axes = [f"{name} {getattr(self, name)}" for name in (*_MESH, "ep", "etp") if getattr(self, name) > 1]
         stages = f", {self.virtual_stages} stages a rank" if self.virtual_stages > 1 else ""
         return (" x ".join(axes) or "one GPU") + stages
+
+
+def check_size(name: str, value: object) -> None:
+    """Raise a UsageError unless a value is a number of ranks, of micro-batches or of stages."""
+    if type(value) is not int or not 1 <= value <= MOST_RANKS:
+        raise UsageError(f"{name} = {value!r}: expected an integer from 1 to {MOST_RANKS}")
 
 
 LAYOUT_FIELDS = tuple(field.name for field in fields(Layout))

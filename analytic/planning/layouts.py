@@ -9,7 +9,7 @@ from functools import cache
 from analytic.errors import UsageError
 from analytic.model.spec import ModelSpec, MoeFfn
 from analytic.model.training import TrainingSetup
-from analytic.parallelism.layout import Axis, Layout, PipelineSchedule
+from analytic.parallelism.layout import MOST_RANKS, Axis, Layout, PipelineSchedule
 from analytic.parallelism.stacks import Stack
 
 # The axes that each stack splits a step over; every one of them has dp_shard and tp.
@@ -31,11 +31,18 @@ class Space:
         node_gpus: GPUs that a fast link joins; tensor parallelism stays among them.
         global_batch: sequences of a step; None lets a pipeline have four micro-batches for each of its ranks, and
             every other rank one.
+
+    Raises:
+        UsageError: more GPUs than a layout has.
     """
 
     num_gpus: int
     node_gpus: int
     global_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_gpus > MOST_RANKS:
+            raise UsageError(f"{self.num_gpus} GPUs: expected at most {MOST_RANKS} in one layout")
 
 
 def layouts(spec: ModelSpec, setup: TrainingSetup, stack: Stack, space: Space) -> Iterator[Layout]:

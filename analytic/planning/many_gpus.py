@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -9,7 +10,7 @@ from typing import Any, get_args
 from analytic.errors import UsageError
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.static import least_states
-from analytic.parallelism.layout import Layout, PipelineSchedule
+from analytic.parallelism.layout import Layout, PipelineSchedule, check_size
 from analytic.parallelism.stacks import Stack
 from analytic.planning.layouts import Space, micro_batches_of
 from analytic.planning.rank_fit import Enumerated, Question, RankFit, enumerate_fits, fewest_gpus
@@ -117,19 +118,20 @@ def _completed(question: Question, space: Space, given: Mapping[str, int | str])
     """The layout of what was given: one rank along every other axis, and FSDP over what is left.
 
     Raises:
-        UsageError: sizes whose product is not the number of GPUs.
+        UsageError: what is no size, or sizes whose product is not the number of GPUs.
     """
-    sizes: dict[str, Any] = {name: int(given[name]) for name in RANK_AXES if name in given}
-    product = 1
-    for size in sizes.values():
-        product *= size
-    if "dp_shard" not in sizes and product and space.num_gpus % product == 0:
+    for name in set(given) - {"pipeline_schedule"}:
+        check_size(name, given[name])
+    sizes: dict[str, Any] = {name: given[name] for name in RANK_AXES if name in given}
+    product = math.prod(sizes.values())
+    if "dp_shard" not in sizes and space.num_gpus % product == 0:
         sizes["dp_shard"] = space.num_gpus // product
         product = space.num_gpus
     if product != space.num_gpus:
-        axes = " x ".join(f"{name} {size}" for name, size in sizes.items())
-        expected = "that number" if "dp_shard" in given else "a divisor"
-        raise UsageError(f"{axes} = {product}: expected {expected} of the {space.num_gpus} GPUs")
+        axes, values = (" x ".join(map(str, parts)) for parts in (sizes, sizes.values()))
+        several = f" = {product}" if len(sizes) > 1 else ""
+        expected = "the number of GPUs" if "dp_shard" in given else "a divisor of the number of GPUs"
+        raise UsageError(f"{axes} = {values}{several}: expected {expected}, {space.num_gpus}")
     pp = sizes.get("pp", 1)
     virtual = int(given.get("virtual_stages", 1))
     schedule: PipelineSchedule = "interleaved-1f1b" if virtual > 1 else "1f1b"

@@ -15,7 +15,7 @@ from analytic.memory.rank_peak import RankPeak
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
 from analytic.parallelism.communication import Collective
-from analytic.parallelism.layout import Layout
+from analytic.parallelism.layout import MOST_RANKS, Layout
 from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.stacks import Stack
 from analytic.planning.layouts import Space, layouts
@@ -109,11 +109,10 @@ class RankFit:
 
     @cached_property
     def most_micro_batch(self) -> int:
-        """The largest micro-batch that fits, at as many micro-batches; 0 where none does."""
-
+        """The largest micro-batch that fits, at as many micro-batches; 0 where none does. None above 1,024 is tried."""
         low, high = 0, 1
         while high <= MOST_MICRO_BATCH and self.takes(high):
-            low, high = high, 2 * high
+            low, high = high, min(2 * high, MOST_MICRO_BATCH + 1)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.takes(middle) else (low, middle)
@@ -247,5 +246,5 @@ def fewest_gpus(question: Question, space: Space, stacks: Sequence[Stack]) -> Ra
 
 def _doublings(space: Space) -> Iterator[int]:
     nodes = -(-space.num_gpus // space.node_gpus)
-    for power in range(1, MOST_GROWTH + 1):
-        yield nodes * 2**power * space.node_gpus
+    doubled = (nodes * 2**power * space.node_gpus for power in range(1, MOST_GROWTH + 1))
+    return (num_gpus for num_gpus in doubled if num_gpus <= MOST_RANKS)

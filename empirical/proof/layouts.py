@@ -15,12 +15,19 @@ from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig, parse
 from analytic.io.keys import Keys
 from analytic.model.checkpointing import Checkpointing
+from analytic.model.spec import LatentAttention
 from analytic.model.training import TrainingSetup, fused_kernel
+from analytic.parallelism.context_parallel import ring_attention
 from analytic.parallelism.layout import LAYOUT_FIELDS, Layout
 from analytic.parallelism.parameters import DistributedModel, Family
+from analytic.parallelism.stages import stages_of_model
 from analytic.parallelism.transformers_fsdp2 import check
 
 Grid = Literal["default", "all"]
+
+# By itself each: what transformers does not run is proven on torch's own pipelines and ring attention.
+PIPELINE = Layout(pp=2, micro_batches=4, mixed_precision=False)
+RING = Layout(cp=8)
 
 _LEAST_LAYERS = 2
 _DATA_RANKS = (2, 3, 7, 8, 512)
@@ -64,17 +71,20 @@ def jobs_of(config: ModelConfig, seq_len: int, grid: Grid) -> Iterator[RankJob]:
     for layouts in (tensor_parallel, expert_parallel):
         if (layout := next((each for each in layouts if _takes(few, setup, each)), None)) is not None:
             yield RankJob(few, setup, layout, layout.num_gpus - 1)
+    for layout in (PIPELINE, RING):
+        if _takes(few, setup, layout):
+            yield RankJob(few, setup, layout, layout.num_gpus - 1)
 
 
 def jobs_of_layout(config: ModelConfig, seq_len: int, layout: Layout) -> Iterator[RankJob]:
     """The first and the last rank of one layout.
 
     Raises:
-        UsageError: a layout that the model or `transformers` does not take.
+        UsageError: a layout that the model does not take, or neither `transformers` nor torch's pipelines or ring.
     """
     setup = _setup(config, seq_len)
-    check(DistributedModel(config.spec, config.read_as), setup, layout)
-    few = with_few_layers(config)
+    _check(config, setup, layout)
+    few = config if layout.pp > 1 else with_few_layers(config)  # every stage has layers of its own
     for rank in sorted({0, layout.num_gpus - 1}):
         yield RankJob(few, setup, layout, rank)
 
@@ -128,10 +138,23 @@ def _full_grid(config: ModelConfig, setup: TrainingSetup) -> Iterator[RankJob]:
 def _takes(config: ModelConfig, setup: TrainingSetup, layout: Layout) -> bool:
     """Whether the layout runs, with as many routed tokens for every rank."""
     try:
-        check(DistributedModel(config.spec, config.read_as), setup, layout)
+        _check(config, setup, layout)
     except UsageError:
         return False
     return setup.tokens % (layout.tp * layout.ep) == 0
+
+
+def _check(config: ModelConfig, setup: TrainingSetup, layout: Layout) -> None:
+    """Raise a UsageError unless what runs the layout takes it."""
+    if layout.pp == layout.num_gpus > 1:
+        stages_of_model(config.spec, layout)
+    elif layout.cp == layout.num_gpus > 1:
+        for layer in config.spec.kinds:
+            if isinstance(layer.attention, LatentAttention):
+                raise UsageError(f"cp = {layout.cp}: expected heads of one width for queries and values")
+            ring_attention(layer.attention, setup, layout)
+    else:
+        check(DistributedModel(config.spec, config.read_as), setup, layout)
 
 
 def _value(name: str, text: str, kind: str) -> int | bool | str:

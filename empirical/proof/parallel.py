@@ -14,6 +14,7 @@ from empirical.models.distributed import RankCase
 from empirical.models.meta_world import UnsupportedVersionError
 from empirical.proof.check import Check
 from empirical.proof.layouts import RankJob
+from empirical.proof.pipeline import pipeline_checks, ring_checks
 from empirical.proof.rank import rank_differences
 from empirical.proof.rank_memory import WITNESS, observed_memory_checks
 from empirical.witnesses.rank import RankObservation, observe
@@ -25,6 +26,10 @@ def rank_checks(job: RankJob) -> list[Check]:
     Raises:
         UsageError: a layout that does not run. Whatever else fails is the answer of this rank.
     """
+    if job.layout.pp > 1:
+        return pipeline_checks(job)
+    if job.layout.cp > 1:
+        return ring_checks(job)
     case = RankCase(job.config, job.setup, job.layout, job.rank)
     try:
         seen = observe(case)

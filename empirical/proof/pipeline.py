@@ -9,32 +9,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from analytic.huggingface.config import ModelConfig
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.peaks import highest
 from analytic.memory.pipeline_memory import PipelineRank, pipeline_rank
 from analytic.memory.schedule import schedule_of
 from analytic.model.spec import GroupedQueryAttention
-from analytic.model.training import TrainingSetup
 from analytic.parallelism.communication import Collective, volume
-from analytic.parallelism.context_parallel import ring_attention
-from analytic.parallelism.layout import Layout
+from analytic.parallelism.context_parallel import RingAttention, ring_attention
 from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.pipeline_order import Action, most_in_flight, order
 from analytic.parallelism.stages import pipeline_collectives
 from empirical.models.pipeline import PipelineCase
 from empirical.models.programs import DTYPES
 from empirical.proof.check import Check
+from empirical.proof.layouts import RankJob
 from empirical.proof.memory import Divergence, first_divergence, scheduled_changes, tracked_changes
 from empirical.witnesses.context_parallel import RingCase, observe_ring
 from empirical.witnesses.pipeline import PipelineObservation, observe_pipeline, replayed_idle_units, torch_order
 
-# What a model is proven on by default; interleaved and V-shaped schedules take more layers than a model's kinds.
-DEFAULT_PIPELINE = Layout(pp=2, micro_batches=4, mixed_precision=False)
-DEFAULT_RING = Layout(cp=8)
 
-
-def pipeline_checks(config: ModelConfig, setup: TrainingSetup, layout: Layout, rank: int) -> list[Check]:
+def pipeline_checks(job: RankJob) -> list[Check]:
     """Order, micro-batches in flight, idle units, messages and memory of one rank.
 
     The fused optimizer does not run on meta: there the step is without it.
@@ -42,22 +36,24 @@ def pipeline_checks(config: ModelConfig, setup: TrainingSetup, layout: Layout, r
     Raises:
         UsageError: a pipeline that the model or torch does not take.
     """
-    if setup.optimizer == "adamw_fused":
-        setup = replace(setup, optimizer="none")
-    case = PipelineCase(config, setup, layout, rank)
+    fused = job.setup.optimizer == "adamw_fused"
+    setup = replace(job.setup, optimizer="none") if fused else job.setup
+    case = PipelineCase(job.config, setup, job.layout, job.rank)
     return list(_pipeline_checks(case, observe_pipeline(case)))
 
 
-def ring_checks(config: ModelConfig, setup: TrainingSetup, layout: Layout, rank: int) -> list[Check]:
+def ring_checks(job: RankJob) -> list[Check]:
     """Bytes and FLOPs of one rank in each kind of attention whose queries and values have one width.
 
     Raises:
         UsageError: a sequence or heads that the ring does not take.
     """
-    kinds = dict.fromkeys(layer.attention for layer in config.spec.layers)
+    kinds = dict.fromkeys(layer.attention for layer in job.config.spec.layers)
     grouped = [attention for attention in kinds if isinstance(attention, GroupedQueryAttention)]
-    rings = {ring_attention(attention, setup, layout): attention for attention in grouped}  # windows make no difference
-    return [check for attention in rings.values() for check in _ring_checks(config, attention, setup, layout, rank)]
+    rings = {
+        ring_attention(attention, job.setup, job.layout): attention for attention in grouped
+    }  # whatever the window
+    return [check for ring, attention in rings.items() for check in _ring_checks(job, ring, attention)]
 
 
 def _pipeline_checks(case: PipelineCase, seen: PipelineObservation) -> Iterator[Check]:
@@ -125,13 +121,11 @@ def _check(
     )
 
 
-def _ring_checks(
-    config: ModelConfig, attention: GroupedQueryAttention, setup: TrainingSetup, layout: Layout, rank: int
-) -> Iterator[Check]:
-    ring = ring_attention(attention, setup, layout)
+def _ring_checks(job: RankJob, ring: RingAttention, attention: GroupedQueryAttention) -> Iterator[Check]:
+    layout, setup = job.layout, job.setup
     case = RingCase(
         ranks=ring.ranks,
-        rank=layout.coordinate(rank, "cp"),
+        rank=layout.coordinate(job.rank, "cp"),
         batch=ring.batch,
         heads=attention.num_heads // layout.tp,
         kv_heads=attention.num_kv_heads // layout.tp,
@@ -153,8 +147,8 @@ def _ring_checks(
         ),
     }
     for quantity, (ours, theirs) in figures.items():
-        where, witness = f"{quantity}, {layout.describe()}, rank {rank}", "torch's ring attention"
-        yield Check(model=config.name, quantity=where, witness=witness, analytic=ours, measured=theirs)
+        where, witness = f"{quantity}, {layout.describe()}, rank {job.rank}", "torch's ring attention"
+        yield Check(model=job.config.name, quantity=where, witness=witness, analytic=ours, measured=theirs)
 
 
 def _bytes(collectives: Sequence[Collective]) -> int:

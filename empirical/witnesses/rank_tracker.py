@@ -15,15 +15,6 @@ from empirical.models.meta_world import watching_resizes
 from empirical.witnesses.tracker import LiveTensor, StorageTracker
 
 _functional = torch.ops._c10d_functional
-# Collectives whose result is another tensor than their input: they hold the input until the result is waited for.
-_HOLDS_INPUT = tuple(
-    operator.default
-    for operator in (
-        _functional.all_gather_into_tensor,
-        _functional.reduce_scatter_tensor,
-        _functional.all_to_all_single,
-    )
-)
 
 
 def wraps_local(types: Sequence[type]) -> bool:
@@ -35,11 +26,10 @@ class RankTracker(StorageTracker):
     """Follows resized storages, looks inside of tensors that wrap others, and treats collectives as a device does.
 
     On meta torch has other kernels for what surrounds a collective: waiting would copy, and a pending result would
-    have bytes of its own. Here it waits without a copy, and holds what a process group holds.
+    have bytes of its own.
     """
 
     def __enter__(self) -> RankTracker:
-        self._pending: dict[int, torch.Tensor] = {}
         self._unwrapped: Any = None
         self._watching = ExitStack()
         self._watching.enter_context(watching_resizes(self._resized))
@@ -63,17 +53,13 @@ class RankTracker(StorageTracker):
         if active_fake_mode() is not None:
             return func(*args, **(kwargs or {}))  # DTensor propagates a sharding, at global sizes
         if self.device_type == "meta" and func is _functional.wait_tensor.default:
-            self._pending.pop(id(args[0].untyped_storage()), None)
             return args[0]
         if self.device_type == "meta" and func is _functional._wrap_tensor_autograd.default:
             return AsyncCollectiveTensor(args[0])
         if func is self._unwrapped:
-            self._unwrapped, out = None, self._out_of_place(func, types, args, kwargs)
-        else:
-            out = super().__torch_dispatch__(func, types, args, kwargs)
-        if self.device_type == "meta" and func in _HOLDS_INPUT:
-            self._pending[id(out.untyped_storage())] = args[0]
-        return out
+            self._unwrapped = None
+            return self._out_of_place(func, types, args, kwargs)
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
     def _out_of_place(self, func: Any, types: Sequence[type], args: tuple[Any, ...], kwargs: Any) -> Any:
         """An operator of a tensor that wraps others, in which autograd never writes (`isTensorSubclassLike`)."""

@@ -22,18 +22,19 @@ def described(name: str, seq_len: int = 4096) -> list[tuple[str, int]]:
 
 
 def test_the_default_layouts_are_those_that_the_model_takes() -> None:
-    fsdp = [("dp_shard 8", 0), ("dp_shard 512", 511)]
-    assert described("llama-3-8b") == [*fsdp, ("dp_shard 2 x tp 8", 15)]
-    assert described("qwen2.5-7b") == [*fsdp, ("dp_shard 2 x tp 4", 7)]  # 28 heads, 4 of keys and values
-    assert described("mixtral-8x7b") == [*fsdp, ("dp_shard 2 x tp 8", 15), ("dp_shard 8 x ep 8", 7)]
+    fsdp, torch_own = [("dp_shard 8", 0), ("dp_shard 512", 511)], [("pp 2", 1), ("cp 8", 7)]
+    assert described("llama-3-8b") == [*fsdp, ("dp_shard 2 x tp 8", 15), *torch_own]
+    assert described("qwen2.5-7b") == [*fsdp, ("dp_shard 2 x tp 4", 7), *torch_own]  # 28 heads, 4 of keys and values
+    assert described("mixtral-8x7b") == [*fsdp, ("dp_shard 2 x tp 8", 15), ("dp_shard 8 x ep 8", 7), *torch_own]
     # tokens that eight ranks do not share evenly
-    assert described("mixtral-8x7b", 4094) == [*fsdp, ("dp_shard 2 x tp 2", 3), ("dp_shard 8 x ep 2", 7)]
+    few = [("dp_shard 2 x tp 2", 3), ("dp_shard 8 x ep 2", 7)]
+    assert described("mixtral-8x7b", 4094) == [*fsdp, *few, torch_own[0]]
 
 
 def test_the_full_grid_has_every_rank_and_precision() -> None:
     jobs = list(jobs_of(shipped("llama-3-8b"), 64, "all"))
     # 5 sizes, with and without replicas, 2 precisions, 2 policies, 3 ranks; of 2 ranks there is no middle one
-    assert len(jobs) == (5 * 2 * 3 - 1) * 2 * 2 + 3
+    assert len(jobs) == (5 * 2 * 3 - 1) * 2 * 2 + 5
     assert len({(job.layout, job.setup, job.rank) for job in jobs}) == len(jobs) - 2  # the default ones are in it
 
 
@@ -85,7 +86,7 @@ def test_a_bad_layout_is_refused_by_its_key(text: str, message: str) -> None:
     ("name", "layout", "message"),
     [
         ("llama-3-8b", Layout(dp_shard=2, tp=5), "tp = 5: expected a divisor"),
-        ("llama-3-8b", Layout(pp=2), "pp = 2: "),
+        ("llama-3-8b", Layout(pp=2, dp_shard=2), "pp = 2: "),
         ("gpt2", Layout(dp_shard=2), "model_type = 'gpt2': no description"),
     ],
 )
