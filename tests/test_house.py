@@ -38,10 +38,10 @@ def test_no_function_is_too_long() -> None:
     assert {name: length for name, length in found.items() if length > MOST_FUNCTION_LINES} == {}
 
 
-def test_the_guide_maps_twenty_changes_to_paths_that_exist() -> None:
+def test_the_guide_maps_changes_to_paths_that_exist() -> None:
     section = GUIDE.read_text(encoding="utf-8").split("## Where each change goes")[1].split("###")[0]
-    rows = re.findall(r"^\| (.+?) \| `(.+?)` \|$", section, re.MULTILINE)
-    assert len(rows) == 20
+    rows = re.findall(r"^\| (.+?) \| `(.+?)`.* \|$", section, re.MULTILINE)
+    assert len(rows) >= 20
     assert [path for _, path in rows if not (ROOT / path).exists()] == []
 
 

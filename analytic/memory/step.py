@@ -160,7 +160,7 @@ def _passes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetu
 
 
 def optimizer_segments(tensors: list[tuple[str, int]], setup: TrainingSetup) -> Iterator[Segment]:
-    """What the optimizer's step allocates besides its states, of these parameter tensors."""
+    """What the optimizer's step allocates next to its states, of these parameter tensors."""
     if setup.has_master_weights:
         yield Segment("gradients to fp32", "", 0, 1, _to_fp32(tensors, setup))
     if names := cost_of(setup.optimizer).copies:

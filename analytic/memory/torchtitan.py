@@ -28,6 +28,7 @@ _LOSS_BYTES = 3 * FP32_BYTES
 # Bytes reserved over bytes allocated: the one constant fitted to the published peaks, which are bytes reserved.
 RESERVED = 1.15
 ORIGIN = f"by formula, median |error| 1.0% on 10 published rows ({RESERVED} x allocated, as they are bytes reserved)"
+UNLIKE = f"by formula ({RESERVED} x allocated); tp > 1 and pp > 1 are in no published row it was compared with"
 
 
 def torchtitan_peak(
@@ -108,7 +109,7 @@ def _peak(
         activations_bytes=held,
         temporaries_bytes=gathered + passing,
         moment=moment,
-        origin=ORIGIN,
+        origin=ORIGIN if layout.tp == layout.pp == 1 else UNLIKE,
     )
 
 
@@ -137,7 +138,7 @@ def _kept(
 def _layer_backward(
     model: StackModel, counts: tuple[int, ...], tokens: int, layout: Layout, policy: Recompute
 ) -> tuple[int, str]:
-    """What is live besides in backward of the largest layer: what it restores, gradients and FSDP's buffers.
+    """What else is live in backward of the largest layer: what it restores, gradients and FSDP's buffers.
 
     Gradients of the feed-forward products and of the head's weight; without a pipeline two gathered layers, and one
     layer's 16-bit gradients and the input of their reduction.

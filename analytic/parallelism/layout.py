@@ -2,8 +2,8 @@
 
 Axes are named as torchtitan names them. The ranks of a world are numbered row by row over (pp, dp_replicate, dp_shard,
 cp, tp), the last one fastest, as `torch.distributed.device_mesh.init_device_mesh` numbers them. Experts are laid out
-over the same ranks as (pp, dp_replicate, efsdp, ep, etp). Whether a model and a stack take a layout is checked in
-`stacks`.
+over the same ranks as (pp, dp_replicate, efsdp, ep, etp). Each stack checks whether it takes a layout
+of a model: `transformers_fsdp2`, `torchtitan`, `megatron`.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _check_types(setup: TrainingSetup, layout: Layout) -> None:
     if not shards_with_fsdp(layout):
         raise UsageError(
             f"mixed_precision with dp_shard = {layout.dp_shard}, dp_replicate = {layout.dp_replicate}: only FSDP "
-            "casts parameters; expected several data ranks, or everything in one type"
+            "casts parameters; expected several data ranks, or precision fp32"
         )
     if setup.precision == "fp16":
         raise UsageError("mixed_precision with precision fp16: transformers 5.23 casts to bf16; expected bf16")

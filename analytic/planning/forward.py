@@ -104,7 +104,7 @@ class Plan:
         unspent_gpu_hours: what is left of the budget then.
         rest_of_budget: what the whole budget would come to, where the plan leaves some of it for less than 0.005
             nats, or for parameters that the data are too few for.
-        sizes: what the budget comes to at other N. served: what it pays for besides training, if anything.
+        sizes: what the budget comes to at other N. served: what it pays for next to training, if anything.
         intervals: of N, D and loss; None where the law states no error.
         warnings: what must not be overlooked, one line each.
     """

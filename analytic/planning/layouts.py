@@ -60,6 +60,11 @@ def layouts(spec: ModelSpec, setup: TrainingSetup, stack: Stack, space: Space) -
                 yield from _over_data(spec, setup, axes, space, tp, pp, cp)
 
 
+def is_mixed(setup: TrainingSetup) -> bool:
+    """Whether a plan keeps fp32 next to what it computes in: training in 16 bits alone is not planned."""
+    return setup.precision != "fp32"
+
+
 def micro_batches_of(setup: TrainingSetup, data_ranks: int, pp: int, global_batch: int | None) -> int:
     """Micro-batches of a step on each rank.
 
@@ -103,6 +108,7 @@ def _over_data(
                     micro_batches=micro_batches,
                     pipeline_schedule=schedule,
                     virtual_stages=virtual,
+                    mixed_precision=is_mixed(setup),
                 )
 
 

@@ -127,7 +127,7 @@ class Objective:
         return preferred if self.loss(preferred, compute) <= worst else best
 
     def affordable(self, candidate: Candidate, compute_flops: Fraction) -> int:
-        """The tokens that the compute trains on, and serves the model besides; below 0 where it cannot."""
+        """The tokens that the compute trains on, and serves the model with; below 0 where it cannot."""
         per_token = candidate.flops_per_token
         return tokens_from_compute(compute_flops * (1 - self.served_per_flop * per_token), per_token)
 

@@ -12,7 +12,7 @@ from analytic.memory.implementation import NotPredicted
 from analytic.memory.static import least_states
 from analytic.parallelism.layout import Layout, PipelineSchedule, check_size
 from analytic.parallelism.stacks import Stack
-from analytic.planning.layouts import Space, micro_batches_of
+from analytic.planning.layouts import Space, is_mixed, micro_batches_of
 from analytic.planning.rank_fit import Enumerated, Question, RankFit, enumerate_fits, fewest_gpus
 
 STACKS: tuple[Stack, ...] = get_args(Stack)  # the first that fits is the answer
@@ -143,5 +143,5 @@ def _completed(question: Question, space: Space, given: Mapping[str, int | str])
         virtual_stages=virtual,
         pipeline_schedule=given.get("pipeline_schedule", schedule),  # type: ignore[arg-type]  # Layout checks it
         micro_batches=micro_batches_of(question.setup, data_ranks, pp, space.global_batch),
-        mixed_precision=question.setup.precision == "bf16",
+        mixed_precision=is_mixed(question.setup),
     )

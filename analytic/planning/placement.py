@@ -20,7 +20,7 @@ from analytic.model.training import TrainingSetup, planned_setup
 from analytic.parallelism.layout import Layout
 from analytic.parallelism.stacks import Stack
 from analytic.performance.measured_memory import MeasuredLayer, MeasuredMemory
-from analytic.planning.layouts import Space
+from analytic.planning.layouts import Space, is_mixed
 from analytic.planning.many_gpus import STACKS
 from analytic.planning.rank_fit import Question, RankFit, enumerate_fits, fewest_gpus, rank_setup
 
@@ -254,9 +254,9 @@ class _Step:
         return sharded if sharded is not None and sharded.fits else None
 
     def _sharded(self, num_gpus: int) -> RankFit | None:
-        is_mixed = self.question.setup.precision == "bf16"
+        layout = Layout(dp_shard=num_gpus, mixed_precision=is_mixed(self.question.setup))
         try:
-            found = self.question.fit(Layout(dp_shard=num_gpus, mixed_precision=is_mixed), _DATA_ALONE)
+            found = self.question.fit(layout, _DATA_ALONE)
         except UsageError:
             return None
         return None if isinstance(found, NotPredicted) else found

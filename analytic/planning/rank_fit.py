@@ -81,7 +81,7 @@ class RankFit:
 
     @property
     def executed_flops(self) -> int:
-        """Of one step of that rank, recomputation included."""
+        """Of one step, recomputation included: of that rank, or by formula of the busiest."""
         return executed_flops(self.config, self.setup, self.layout, self.stack, self.peak.rank)
 
     @property

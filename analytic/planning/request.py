@@ -22,7 +22,7 @@ class Request:
         num_gpus, days: at most one, and neither with a machine, which fixes its GPUs.
         allocation: a law that decides the size in the place of `law`, which then says the loss alone.
         params: of all that the model has, where its size was asked for.
-        serving: what the budget pays for besides training.
+        serving: what the budget pays for next to training.
         assumed: the defaults that nobody chose. micro_batch: sequences that a GPU takes at a time.
 
     Raises:

@@ -67,7 +67,7 @@ def law_figure(result: LawFit) -> Figure:
 
 
 def backtest_of(result: LawFit) -> Backtest:
-    """The fit that `hold_out` made; its law was not kept."""
+    """The law that `hold_out` fitted, and the runs it was judged by."""
     held_out = result.hold_out
     if held_out is None:
         return Backtest(result.law, ())
@@ -84,8 +84,8 @@ def _draw_backtest(axes: Axes, test: Backtest) -> None:
     log_axis(axes, "x", view)
     axes.set_xlabel("N, parameters", color=style.DARK)
     if test.held_out:
-        told = f"fitted to {len(fit.runs)} runs; the {len(test.held_out)} larger ones, not fitted, as diamonds"
-        head(axes, "What the smaller runs say of the larger ones", told)
+        subtitle = f"fitted to {len(fit.runs)} runs; the {len(test.held_out)} larger ones, not fitted, as diamonds"
+        head(axes, "What the smaller runs say of the larger ones", subtitle)
     else:
         head(axes, "Loss along budgets of compute", f"fitted to all {len(fit.runs)} runs: too few to hold some out")
     _shade_below(axes, _curve(test.law, fit.most_flops, view))

@@ -75,12 +75,18 @@ def _instead(found: ManyGpus) -> str:
 
 def _setup_text(fit: RankFit) -> str:
     setup, layout = fit.setup, fit.layout
-    types = "fp32 stored and reduced" if layout.mixed_precision else f"{setup.precision} throughout"
     micro_batches = "1 micro-batch" if layout.micro_batches == 1 else f"{layout.micro_batches:,} micro-batches"
     return (
-        f"{setup.micro_batch:,} x {setup.seq_len:,} tokens, {micro_batches}, {setup.precision} compute, {types}, "
-        f"{setup.optimizer}, recompute {setup.checkpointing}"
+        f"{setup.micro_batch:,} x {setup.seq_len:,} tokens, {micro_batches}, {setup.precision} compute, "
+        f"{_types(fit)}, {setup.optimizer}, recompute {setup.checkpointing}"
     )
+
+
+def _types(fit: RankFit) -> str:
+    """What is kept in which type."""
+    if not fit.layout.mixed_precision:
+        return f"{fit.setup.precision} throughout"
+    return "fp32 gradients and master weights" if fit.stack == "megatron-te" else "fp32 stored and reduced"
 
 
 def _machine(found: ManyGpus) -> Iterator[Item]:
@@ -89,12 +95,14 @@ def _machine(found: ManyGpus) -> Iterator[Item]:
     yield Figure("gpu", "GPU", found.gpu, found.gpu)
     yield Figure("num_gpus", "GPUs", found.num_gpus, gpus_text(found.num_gpus))
     yield Figure("memory_bytes", "memory of one", question.memory_bytes, gib_text(question.memory_bytes))
+    yield fact("reserve_bytes", question.reserve_bytes)
     yield fact("setup", setup_object(question.setup if fit is None else fit.setup))
     yield fact("stack", None if fit is None else fit.stack)
     yield fact("layout", None if fit is None else layout_json(fit.layout, fit.setup))
     yield fact("fits", found.fits)
     yield fact("reason", found.missing)
     yield fact("at_least_bytes", found.least_states)
+    yield fact("least_gpus", None if found.more is None else found.more.layout.num_gpus)
     flops = None if fit is None else fit.executed_flops
     text = "" if flops is None else f"{flops_text(flops)} in a step, recomputation included"
     yield Figure("flops_per_gpu", "executed by a GPU", flops, text)

@@ -1,4 +1,4 @@
-"""Whether a model fits GPUs that share it ideally, as items of a document."""
+"""Whether a model fits the GPUs of a plan, as items of a document."""
 
 from __future__ import annotations
 

@@ -134,11 +134,11 @@ def _frontier_axes(axes: Axes, plan: Plan, view: View, curves: list[Curve]) -> L
     log_axis(axes, "x", view)
     axes.set_xlabel("N, parameters as each law counts them", color=style.DARK)
     axes.set_ylabel("loss, nats per token", color=style.DARK)
-    besides = "" if plan.served is None else ", serving besides"
+    paid = "" if plan.served is None else ", serving included"
     head(
         axes,
         "Loss of what the budget pays for",
-        f"D is what the budget pays for at each N{besides}; dots: the best N of a law",
+        f"D is what the budget pays for at each N{paid}; dots: the best N of a law",
     )
     axes.grid(axis="y", color=style.FAINT, linewidth=0.6)
     return Labels(axes)

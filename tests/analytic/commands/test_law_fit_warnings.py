@@ -54,8 +54,8 @@ def test_a_k_that_the_runs_leave_open_is_said(tmp_path: Path, runs: str, capsys:
 def scheduled(large: str, header: str = "schedule") -> str:
     """The simulated runs, the largest size with another schedule."""
     head, *lines = simulated(0.002).splitlines()
-    told = [f"{line},{large if line.startswith('1000000000.0') else 'cosine'}" for line in lines]
-    return "\n".join([f"{head},{header}", *told]) + "\n"
+    rows = [f"{line},{large if line.startswith('1000000000.0') else 'cosine'}" for line in lines]
+    return "\n".join([f"{head},{header}", *rows]) + "\n"
 
 
 def test_schedules_that_differ_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def test_curves_of_a_model_that_serves_end_where_little_is_left_for_training() -
     share = served * per_token(xs(used)[-1]) / compute
     assert 0.8 < share <= 0.9
     assert frontier.get_xlim()[1] == pytest.approx(xs(used)[-1])
-    assert "serving besides" in " ".join(texts(frontier))
+    assert "serving included" in " ".join(texts(frontier))
 
 
 def test_a_size_by_one_law_and_a_loss_by_another() -> None:
