@@ -46,7 +46,7 @@ def fits(
     micro_batch: Amount = 1,
     global_batch: Amount | None = None,
     recompute: Checkpointing | None = None,
-    precision: Precision = "bf16",
+    precision: Precision | None = None,
     optimizer: Optimizer | None = None,
     attention_kernel: AttentionKernel | None = None,
     reserve: Amount | None = None,
@@ -56,6 +56,7 @@ def fits(
     """Whether a model trains on `gpus`, such as `8xa100-80` or `1x80GiB`, and what the largest micro-batch is.
 
     Args:
+        precision: by default bf16, or fp16 on a GPU without it.
         reserve: memory kept free, such as `2GB`; by default 2 GB of one GPU, and of several what stack and layout are
             known to take beyond tensors.
         global_batch: sequences of a step; by default a micro-batch for each data rank, and four for each rank of a
@@ -69,17 +70,10 @@ def fits(
     >>> fits("llama-3-8b", "8xa100-80", tp=2)["layout"]["dp_shard"]
     4
     """
-    config = load(model).config
+    config, asked = load(model).config, gpus_of(gpus)
     workload = Workload.of(config, seq_len=length(seq_len), checkpointing=recompute or "full")
-    setup = planned_setup(config.spec, workload.seq_len, integer(micro_batch, MAX_DIMENSION), precision)
-    setup = replace(
-        setup,
-        checkpointing=workload.checkpointing,
-        optimizer=optimizer or setup.optimizer,
-        attention_kernel=attention_kernel or setup.attention_kernel,
-    )
-    check_kernel(setup.attention_kernel, config.spec)
-    asked, given = gpus_of(gpus), _known(layout)
+    setup = _setup(config, workload, micro_batch, _precision_on(asked.name, precision), optimizer, attention_kernel)
+    given = _known(layout)
     reserve_bytes = parse_bytes(reserve) if isinstance(reserve, str) else reserve
     batch = None if global_batch is None else integer(global_batch, MAX_DIMENSION)
     if asked.count > 1:
@@ -98,6 +92,26 @@ def fits(
         node_gpus=node_gpus,
     )
     return Result(found, fits_document(found))
+
+
+def _setup(
+    config: ModelConfig,
+    workload: Workload,
+    micro_batch: Amount,
+    precision: Precision,
+    optimizer: Optimizer | None,
+    attention_kernel: AttentionKernel | None,
+) -> TrainingSetup:
+    """As planned, but for what is given."""
+    setup = planned_setup(config.spec, workload.seq_len, integer(micro_batch, MAX_DIMENSION), precision)
+    setup = replace(
+        setup,
+        checkpointing=workload.checkpointing,
+        optimizer=optimizer or setup.optimizer,
+        attention_kernel=attention_kernel or setup.attention_kernel,
+    )
+    check_kernel(setup.attention_kernel, config.spec)
+    return setup
 
 
 def _on_many(
@@ -130,6 +144,23 @@ def _known(layout: Mapping[str, Any]) -> Mapping[str, Any]:
         if name not in LAYOUT_OPTIONS:
             raise TypeError(f"fits() got an unexpected keyword argument {name!r}")
     return {name: value for name, value in layout.items() if value is not None}
+
+
+def _precision_on(name: str, asked: Precision | None) -> Precision:
+    """The precision asked for, or the 16 bits that the GPU has; a memory such as 80GiB has all.
+
+    Raises:
+        UsageError: one that the GPU lacks.
+    """
+    try:
+        parse_bytes(name)
+    except UsageError:
+        gpu = load_hardware().find(name)
+        if asked is not None:
+            gpu.peak(asked)
+            return asked
+        return "bf16" if "bf16" in gpu.peak_flops_per_s else "fp16"
+    return asked or "bf16"
 
 
 def _memory_of(name: str) -> tuple[str, int, int]:

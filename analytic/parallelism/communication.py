@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from analytic.model.breakdown import Breakdown
 from analytic.parallelism.layout import Axis
@@ -30,6 +30,27 @@ class Collective:
     group_size: int
     count: int
     size_bytes: int
+
+
+def wire_bytes(one: Collective) -> float:
+    """What a rank sends: by the ring algorithms, which are assumed, as NCCL has others, too.
+
+    >>> gathered = Collective(axis="tp", kind="all_gather", module="m", group_size=4, count=1, size_bytes=100)
+    >>> wire_bytes(gathered)
+    75.0
+    """
+    others = (one.group_size - 1) / one.group_size
+    match one.kind:
+        case "all_gather" | "reduce_scatter" | "all_to_all":
+            return one.size_bytes * others
+        case "all_reduce":
+            return 2 * one.size_bytes * others
+        case "send" | "broadcast":
+            return float(one.size_bytes)
+        case "recv":
+            return 0.0
+        case _:
+            assert_never(one.kind)
 
 
 def volume(collectives: Iterable[Collective]) -> Breakdown:

@@ -58,6 +58,9 @@ def check_torchtitan(spec: ModelSpec, setup: TrainingSetup, layout: Layout) -> N
     _check_model(spec)
     _check_axes(spec, setup, layout)
     _check_pipeline(spec, layout)
+    is_cast = layout.num_gpus == 1 or layout.dp_shard * layout.cp > 1
+    split = f"tp = {layout.tp}, pp = {layout.pp}"
+    expect(is_cast, f"{split}: expected dp_shard or cp > 1 with them, as FSDP alone casts to bf16")
 
 
 def _check_model(spec: ModelSpec) -> None:

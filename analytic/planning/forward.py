@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -15,8 +15,8 @@ from analytic.memory.implementation import NotPredicted
 from analytic.model.flops import training_flops
 from analytic.model.params import ParameterCounts, parameter_counts
 from analytic.model.spec import ModelSpec
-from analytic.planning.architectures import Family
-from analytic.planning.assumptions import BAND_NATS, TOLERANCE, WORSE
+from analytic.planning.architectures import Family, count_params
+from analytic.planning.assumptions import BAND_NATS, LAW_MEASURE, TOLERANCE, WORSE
 from analytic.planning.budget import Dollars, gpu_hours_of
 from analytic.planning.guards import (
     cannot_run,
@@ -157,6 +157,15 @@ class Plan:
     @property
     def used_flops(self) -> int:
         return self.outcome.tokens * self.outcome.candidate.flops_per_token
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        """What each law says of this N and D, counted as that law counts them."""
+        tokens, unique = self.outcome.tokens, self.request.data.unique
+        return {
+            law.name: law.loss(count_params(self.params, LAW_MEASURE[law.n_means]), tokens, unique)
+            for law, _ in self.sensitivity.laws
+        }
 
     @property
     def six_nd_flops(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from analytic.errors import UsageError
@@ -47,7 +47,8 @@ class ManyGpus:
     @property
     def least_states(self) -> int:
         """Bytes of parameters, gradients and optimizer states that all GPUs hold together at the least."""
-        return sum(least_states(self.question.config.spec, self.question.setup).values())
+        setup = self.question.setup
+        return sum(least_states(self.question.config.spec, replace(setup, has_master_weights=is_mixed(setup))).values())
 
     @property
     def missing(self) -> str | None:
@@ -133,6 +134,8 @@ def _completed(question: Question, space: Space, given: Mapping[str, int | str])
         expected = "the number of GPUs" if "dp_shard" in given else "a divisor of the number of GPUs"
         raise UsageError(f"{axes} = {values}{several}: expected {expected}, {space.num_gpus}")
     pp = sizes.get("pp", 1)
+    if pp == 1 and "pipeline_schedule" in given:
+        raise UsageError(f"pipeline_schedule = {given['pipeline_schedule']}: expected pp > 1 with it")
     virtual = int(given.get("virtual_stages", 1))
     schedule: PipelineSchedule = "interleaved-1f1b" if virtual > 1 else "1f1b"
     data_ranks = sizes.get("dp_replicate", 1) * sizes["dp_shard"]

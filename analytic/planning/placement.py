@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from analytic.defaults import NODE_GPUS, RESERVE_BYTES
 from analytic.errors import UsageError
 from analytic.huggingface.config import ModelConfig
-from analytic.limits import MOST_GPUS
 from analytic.memory.implementation import NotPredicted
 from analytic.memory.schedule import MemorySchedule, schedule_of
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup, planned_setup
-from analytic.parallelism.layout import Layout
+from analytic.parallelism.layout import MOST_RANKS, Layout
 from analytic.parallelism.stacks import Stack
 from analytic.performance.measured_memory import MeasuredLayer, MeasuredMemory
 from analytic.planning.layouts import Space, is_mixed
@@ -69,7 +68,7 @@ class Placement:
     @property
     def data_ranks(self) -> int:
         """GPUs that each take sequences of their own."""
-        return 1 if self.fit is None else self.fit.layout.data_ranks
+        return (self.num_gpus or 1) if self.fit is None else self.fit.layout.data_ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ class _Held:
 
     @property
     def data_ranks(self) -> int:
-        return 1 if self.fit is None else self.fit.layout.data_ranks
+        return (self.num_gpus or 1) if self.fit is None else self.fit.layout.data_ranks
 
 
 def place(
@@ -198,9 +197,11 @@ class _Step:
         return self.question.memory_bytes - self.reserve_on_one - self.question.beyond_bytes
 
     def on(self, num_gpus: int) -> _Held | None:
-        """FSDP over so many GPUs where that fits, or else the best layout of all; None where none is predicted."""
+        """FSDP over so many GPUs where that fits, or else the best layout; None: none is predicted."""
         if num_gpus == 1:
             return self._on_one(self.schedule.setup.micro_batch)
+        if num_gpus > MOST_RANKS:
+            return None
         sharded = self._sharded(num_gpus)
         if sharded is not None and sharded.fits:
             return _held(sharded)
@@ -214,8 +215,8 @@ class _Step:
         if one.peak_bytes <= self._room_on_one:
             return one
         fits, high = None, 1
-        while fits is None and high < MOST_GPUS:
-            low, high = high, min(2 * high, MOST_GPUS)
+        while fits is None and high < MOST_RANKS:
+            low, high = high, min(2 * high, MOST_RANKS)
             fits = self._that_fits(high)
         if fits is None:
             space = Space(num_gpus=self.node_gpus, node_gpus=self.node_gpus)
@@ -254,9 +255,9 @@ class _Step:
         return sharded if sharded is not None and sharded.fits else None
 
     def _sharded(self, num_gpus: int) -> RankFit | None:
-        layout = Layout(dp_shard=num_gpus, mixed_precision=is_mixed(self.question.setup))
+        is_both = is_mixed(self.question.setup)
         try:
-            found = self.question.fit(layout, _DATA_ALONE)
+            found = self.question.fit(Layout(dp_shard=num_gpus, mixed_precision=is_both), _DATA_ALONE)
         except UsageError:
             return None
         return None if isinstance(found, NotPredicted) else found

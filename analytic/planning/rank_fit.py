@@ -14,11 +14,11 @@ from analytic.memory.implementation import NotPredicted
 from analytic.memory.rank_peak import RankPeak
 from analytic.model.checkpointing import Checkpointing
 from analytic.model.training import TrainingSetup
-from analytic.parallelism.communication import Collective
+from analytic.parallelism.communication import Collective, wire_bytes
 from analytic.parallelism.layout import MOST_RANKS, Layout
 from analytic.parallelism.pipeline import Pipeline
 from analytic.parallelism.stacks import Stack
-from analytic.planning.layouts import Space, layouts
+from analytic.planning.layouts import PIPELINE_ROUNDS, Space, layouts
 
 MOST_MICRO_BATCH = 1024
 MOST_GROWTH = 10  # doublings of the GPUs, in search of a number that suffices
@@ -85,10 +85,16 @@ class RankFit:
         return executed_flops(self.config, self.setup, self.layout, self.stack, self.peak.rank)
 
     @property
+    def sent_bytes(self) -> float:
+        """What that rank sends in a step, by ring algorithms."""
+        return sum(wire_bytes(one) for one in self.collectives)
+
+    @cached_property
     def bytes_per_token(self) -> float:
-        """Sent and received by all ranks, for each token of a step."""
-        sent = sum(one.size_bytes for one in self.collectives) * self.layout.num_gpus
-        return sent / (self.global_batch * self.setup.seq_len)
+        """What all ranks send for a token, in a step of four micro-batches a GPU, so that layouts can be compared."""
+        layout = replace(self.layout, micro_batches=PIPELINE_ROUNDS * self.layout.num_gpus // self.layout.data_ranks)
+        sent = sum(wire_bytes(one) for one in collectives(self.config, self.setup, layout, self.stack, self.peak.rank))
+        return sent / (PIPELINE_ROUNDS * self.setup.micro_batch * self.setup.seq_len)
 
     @property
     def idle_share(self) -> float | None:
@@ -110,9 +116,10 @@ class RankFit:
     @cached_property
     def most_micro_batch(self) -> int:
         """The largest micro-batch that fits, at as many micro-batches; 0 where none does. None above 1,024 is tried."""
+        most = max(MOST_MICRO_BATCH, self.setup.micro_batch)
         low, high = 0, 1
-        while high <= MOST_MICRO_BATCH and self.takes(high):
-            low, high = high, min(2 * high, MOST_MICRO_BATCH + 1)
+        while high <= most and self.takes(high):
+            low, high = high, min(2 * high, most + 1)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.takes(middle) else (low, middle)
@@ -211,9 +218,10 @@ def enumerate_fits(question: Question, space: Space, stacks: Sequence[Stack]) ->
     )
 
 
-def _order(fit: RankFit, stacks: Sequence[Stack]) -> tuple[int, int, float]:
-    """The stack named first comes first."""
-    return stacks.index(fit.stack), fit.setup.checkpointing != "none", fit.bytes_per_token
+def _order(fit: RankFit, stacks: Sequence[Stack]) -> tuple[bool, int, bool, float]:
+    """What recomputes nothing comes first; then the stack named first, no pipeline, and the fewest bytes sent."""
+    recomputes = fit.setup.checkpointing != "none"
+    return recomputes, stacks.index(fit.stack), fit.layout.pp > 1, fit.bytes_per_token
 
 
 def fewest_gpus(question: Question, space: Space, stacks: Sequence[Stack]) -> RankFit | None:

@@ -46,10 +46,10 @@ def _answer(found: ManyGpus) -> Iterator[Line]:
     yield Line("largest", _largest(fit))
     if not fit.fits:
         yield Line("instead", _instead(found))
-    yield Line("sends", f"{bytes_text(sum(one.size_bytes for one in fit.collectives))} a GPU in a step")
+    yield Line("sends", f"{bytes_text(fit.sent_bytes)} from that rank in a step, by ring algorithms (assumed)")
     if not found.is_given:
         others = f"{len(found.enumerated.fitting):,} of {found.enumerated.tried:,} predicted layouts fit"
-        yield Line("layouts", f"{others}; ranked by bytes sent a token, those without recomputation first")
+        yield Line("layouts", f"{others}; in order: no recomputation, stack, no pipeline, bytes sent")
     yield Line("for", _setup_text(fit))
 
 

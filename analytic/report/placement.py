@@ -21,11 +21,11 @@ def verdict(placement: Placement | NotPredicted) -> str:
     if placement.has_idle_gpus:
         return f"does not fit {gpus_text(gpus)}{_idle(placement)}"
     where = f"{gib_text(placement.peak_bytes)} on {'one GPU' if gpus == 1 else f'each of {gpus_text(gpus)}'}"
-    where = f"{where}, {placement.implementation}{_layout_text(placement)}"
+    where = f"{where}, {placement.implementation}{_layout_text(placement)}, recompute {placement.recompute}"
     if placement.fits:
         return f"fits: {where}; micro-batch up to {placement.most_micro_batch}"
     least = placement.least_gpus
-    return f"does not fit: {where}" + ("" if least is None else f"; at least {gpus_text(least)}")
+    return f"does not fit: {where}" + ("" if least is None else f"; {gpus_text(least)} would do")
 
 
 def placed_text(placement: Placement) -> str:

@@ -19,12 +19,11 @@ MOST_LINES = 8
 
 def answer(plan: Plan) -> list[Line]:
     option, outcome, params, schedule = plan.option, plan.outcome, plan.params, plan.schedule
-    losses = {law.name: allocation.loss for law, allocation in plan.sensitivity.laws}
     tokens = f"{compact(outcome.tokens)}, {outcome.tokens / params.active:.1f} a parameter"
     lines = [
         Line("model", _model_line(plan)),
         Line("tokens", tokens if plan.intervals is None else after(tokens, plan.intervals.tokens)),
-        Line("loss", f"{_without(plan)}{loss_text(outcome.loss, losses, plan.intervals)} ({_by_law(plan)})"),
+        Line("loss", f"{_without(plan)}{loss_text(outcome.loss, plan.losses, plan.intervals)} ({_by_law(plan)})"),
         Line("machine", _machine_line(plan)),
         Line("MFU", f"{percent(option.mfu.value)} {option.mfu.origin}"),
         Line("fit", verdict(plan.placement)),
@@ -90,7 +89,7 @@ def _machine_line(plan: Plan) -> str:
 
 
 def loss_text(loss: float, others: Mapping[str, float], intervals: PlanIntervals | None = None) -> str:
-    """A loss with its intervals, if there are any, next to what other laws say of the same budget."""
+    """A loss with its intervals, if there are any, next to what other laws say of the same N and D."""
     text = f"{loss:.2f} nats per token"
     if intervals is not None:
         text = after(f"{loss:.3f} nats per token", intervals.loss, "{:.3f}".format)

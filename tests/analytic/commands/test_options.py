@@ -15,7 +15,7 @@ from tests.commands import facts, printed, refusal
 # Options that take several values of the table's kind, which only `calibrate` does.
 LISTS = {("calibrate", name) for name in ("seq_len", "micro_batch", "precision", "attention_kernel")}
 OWN = {  # options of one verb alone
-    *(("prove", name) for name in ("sweep", "perturb", "calibration_out")),
+    *(("prove", name) for name in ("sweep", "perturb", "calibration_out", "layout", "layouts")),
     *(("calibrate", name) for name in ("resume", "compile")),
 }
 

@@ -77,7 +77,7 @@ def test_what_torchtitan_refuses_names_the_dimension(
     [
         {"tp": 2, "pp": 3, "cp": 2, "micro_batches": 4},
         {"dp_replicate": 2, "dp_shard": 3},
-        {"pp": 2, "virtual_stages": 1, "pipeline_schedule": "gpipe", "micro_batches": 1},
+        {"dp_shard": 2, "pp": 2, "virtual_stages": 1, "pipeline_schedule": "gpipe", "micro_batches": 1},
     ],
 )
 def test_what_torchtitan_runs_is_not_refused(sizes: dict[str, Any]) -> None:

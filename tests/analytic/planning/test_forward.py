@@ -52,6 +52,8 @@ def plan_of(budget: float, *, law: str = "besiroglu", data: DataLimit | None = N
 
 budgets = st.floats(1e3, 1e9).map(lambda usd: round(usd, 2))
 law_names = st.sampled_from(sorted(LAWS))
+# Kaplan's law wants models that the family does not have.
+within_the_family = st.sampled_from(sorted(LAWS.keys() - {"kaplan"}))
 
 
 @pytest.mark.parametrize("budget", [0, -1, float("nan"), float("inf"), 1e16])
@@ -134,8 +136,8 @@ def test_forward_then_backward_is_the_same_training(
 
 
 @settings(deadline=None, max_examples=10)
-@given(budget=st.integers(10, 10**7).map(lambda usd: usd * 1100), law=law_names)
-def test_what_the_answer_hangs_on(budget: int, law: str) -> None:
+@given(budget=st.integers(10, 10**7).map(lambda usd: usd * 1100), law=within_the_family)
+def test_sensitivity(budget: int, law: str) -> None:
     plan = plan_of(budget, law=law)
     assert plan.sensitivity.lower_mfu == plan_of(budget * 9 / 10, law=law).optimum
     assert plan.sensitivity.higher_price == plan_of(budget * 10 / 11, law=law).optimum

@@ -50,7 +50,7 @@ def test_an_unknown_verb_gets_the_nearest(verb: str, hint: str, capsys: pytest.C
         "count gpt2",
         "count kimi-k2",
         "fits gpt2 --gpus 1xh100",
-        "fits llama-3-8b --gpus 8xa100-80",
+        "fits llama-2-70b --gpus 8xa100-80",
         "fits llama-3-8b --gpus 1xt4",
         "time deepseek-v3 --tokens 14.8T --gpus 2048xh800 --mfu 39%",
         "plan --budget 1M --kind moe",
