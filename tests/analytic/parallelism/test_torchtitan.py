@@ -84,7 +84,9 @@ def test_what_torchtitan_runs_is_not_refused(sizes: dict[str, Any]) -> None:
     check_torchtitan(model(), SETUP, layout(**sizes))
     check_torchtitan(model(tie_word_embeddings=True), SETUP, Layout(dp_shard=4, tp=2))
     check_torchtitan(
-        model(*(DENSE,) * 6), SETUP, layout(pp=2, virtual_stages=2, pipeline_schedule="zbv", micro_batches=4)
+        model(*(DENSE,) * 6),
+        SETUP,
+        layout(dp_shard=2, pp=2, virtual_stages=2, pipeline_schedule="zbv", micro_batches=4),
     )
 
 
