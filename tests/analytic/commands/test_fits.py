@@ -177,6 +177,22 @@ def test_the_largest_micro_batch_of_a_layout_fits_and_one_more_does_not(capsys: 
         assert many(capsys, *asked, "--micro-batch", str(batch))["fits"] is fits
 
 
+@pytest.mark.parametrize("gpus", ["1xv100-32", "16xv100-32"])
+def test_a_gpu_without_bf16_is_planned_in_fp16(capsys: pytest.CaptureFixture[str], gpus: str) -> None:
+    assert many(capsys, "llama-3.2-1b", "--gpus", gpus)["setup"]["precision"] == "fp16"
+    assert many(capsys, "llama-3.2-1b", "--gpus", gpus.replace("v100-32", "h100"))["setup"]["precision"] == "bf16"
+    message = "v100-32 has no bf16 peak: expected one of fp32, fp16"
+    assert message in refusal(capsys, "fits", "llama-3.2-1b", "--gpus", gpus, "--precision", "bf16")
+
+
+def test_what_recomputes_nothing_comes_before_the_first_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    """FSDP alone would hold it with every layer recomputed; two ranks of a ring and four of tp need not."""
+    found = many(capsys, "llama-3.1-405b", "--gpus", "512xh100")
+    assert (found["layout"]["recompute"], found["stack"]) == ("none", "torchtitan")
+    fsdp = many(capsys, "llama-3.1-405b", "--gpus", "512xh100", "--dp-shard", "512")
+    assert (fsdp["fits"], fsdp["layout"]["recompute"], fsdp["stack"]) == (True, "full", "transformers-fsdp2")
+
+
 def test_a_model_that_no_stack_runs_is_not_predicted(capsys: pytest.CaptureFixture[str]) -> None:
     found = many(capsys, "gemma-2-9b", "--gpus", "8xh100")
     assert (found["fits"], found["layout"], found["memory_per_gpu"], found["alternatives"]) == (None, None, None, [])

@@ -66,6 +66,8 @@ OF_A_STACK = [
     ("torchtitan", "llama-3-8b", 8, "--tp 8 --seq-len 1001", "tp = 8: expected a divisor of the positions of a rank"),
     ("torchtitan", "llama-3-8b", 32, "--pp 32", "pp = 32, virtual_stages = 1: expected a product of at most 17"),
     ("torchtitan", "llama-3.2-1b", 8, "--pp 2", "pp = 2: expected 1, as the embedding is tied to the head"),
+    ("torchtitan", "llama-3-8b", 8, "--tp 8", "tp = 8, pp = 1: expected dp_shard or cp > 1 with them, as FSDP alone"),
+    ("megatron-te", "llama-3-8b", 8, "--pipeline-schedule 1f1b", "pipeline_schedule = 1f1b: expected pp > 1 with it"),
     ("torchtitan", "llama-3-8b", 8, "--virtual-stages 2", "virtual_stages = 2: expected 1 without a pipeline"),
     ("torchtitan", "llama-3-8b", 8, "--pp 4 --pipeline-schedule zbv", "virtual_stages = 1: expected at least 2 with"),
     (
