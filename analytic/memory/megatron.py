@@ -70,7 +70,6 @@ def _stages(model: StackModel, setup: TrainingSetup, layout: Layout, policy: Rec
             passing, moment = max((passing, moment), (head, "backward of lm_head"))
         shared = -(-dense // (layout.dp_shard * layout.cp)) + -(-routed // layout.efsdp)
         yield RankPeak(
-            stack="megatron-te",
             rank=stage * (layout.num_gpus // layout.pp),
             parameters_bytes=HALF * (dense + routed),
             gradients_bytes=gradient_bytes(layout) * (dense + routed),

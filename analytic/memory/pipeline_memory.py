@@ -57,7 +57,6 @@ def pipeline_rank_peak(
             live[category] += size_bytes
     where = [name for start, name in scheduled.marks if start < max(count, 1)][-1]
     return RankPeak(
-        stack="torchtitan",
         rank=rank,
         parameters_bytes=live[Category.PARAMETERS],
         gradients_bytes=live[Category.GRADIENTS],

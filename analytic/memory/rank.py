@@ -91,7 +91,6 @@ def rank_memory(
     top = schedule.top()
     live = top.live
     peak = RankPeak(
-        stack="transformers-fsdp2",
         rank=rank,
         parameters_bytes=live[Category.PARAMETERS],
         gradients_bytes=live[Category.GRADIENTS],

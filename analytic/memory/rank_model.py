@@ -10,7 +10,7 @@ from functools import lru_cache
 from analytic.memory.fsdp_overlay import TapeSegment, tape_segment
 from analytic.memory.implementation import Implementation
 from analytic.memory.model import EMBEDDING, LOSS
-from analytic.memory.step import Segment, _passes
+from analytic.memory.step import Segment, passes_of
 from analytic.memory.tensors import Event
 from analytic.model.optimizer import FP32_BYTES
 from analytic.model.spec import ModelSpec
@@ -43,7 +43,7 @@ def rank_model(
     """Made once for a setup, without its optimizer. Under FSDP2 a tied head has a table and a gradient of its own."""
     last_module = "norm" if spec.tie_word_embeddings else "lm_head"
     on_tape = replace(spec, tie_word_embeddings=False) if is_sharded else spec
-    passes: Iterable[Segment] = _passes(on_tape, implementation, setup)
+    passes: Iterable[Segment] = passes_of(on_tape, implementation, setup)
     if is_mixed:
         biases, size_bytes = _replicated_biases(implementation), setup.rounded(spec.hidden_size * FP32_BYTES)
         passes = [replace(one, events=list(_with_casts(one.events, biases, size_bytes))) for one in passes]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analytic.parallelism.stacks import Stack
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankPeak:
@@ -18,7 +16,6 @@ class RankPeak:
         origin: `proven`, or `by formula` with its error on published rows.
     """
 
-    stack: Stack
     rank: int
     parameters_bytes: int
     gradients_bytes: int

@@ -120,20 +120,20 @@ def step_memory(spec: ModelSpec, implementation: Implementation, setup: Training
 
 def step_segments(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Segment]:
     """Forward, backward and optimizer step in their order; above the base."""
-    yield from _passes(spec, implementation, setup)
+    yield from passes_of(spec, implementation, setup)
     yield from optimizer_segments(list(model_tensors(spec)), setup)
 
 
 def step_events(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Event]:
     """Forward and backward of every layer, in full; above the base."""
-    for segment in _passes(spec, implementation, setup):
+    for segment in passes_of(spec, implementation, setup):
         for _ in range(segment.count):
             yield from segment.events
 
 
 def allocated_bytes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> int:
     """The sum of all tensors that forward and backward allocate, one after the other."""
-    segments = _passes(spec, implementation, setup)
+    segments = passes_of(spec, implementation, setup)
     return sum(s.count * sum(size_bytes for _, size_bytes in s.events if size_bytes > 0) for s in segments)
 
 
@@ -146,7 +146,7 @@ def _sum(live: Live, more: Live, times: int, rest: Live | None = None) -> Live:
     return result
 
 
-def _passes(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Segment]:
+def passes_of(spec: ModelSpec, implementation: Implementation, setup: TrainingSetup) -> Iterator[Segment]:
     t = Tape(setup.itemsize, rounding=setup.rounding_bytes, is_accumulating=setup.is_accumulating)
     forward_and_backward(t, spec, implementation, setup)
     layers = {scheduled.label: scheduled for scheduled in scheduled_layers(spec)}

@@ -101,7 +101,6 @@ def _peak(
         after = HALF * max(layers) if layout.pp == 1 else 0  # the last layer is not resharded after forward
         passing, moment = max((passing, moment), (loss + after, "backward of the loss"))
     return RankPeak(
-        stack="torchtitan",
         rank=rank * (layout.num_gpus // layout.pp),
         parameters_bytes=stored * shard,
         gradients_bytes=stored * shard + unreduced,

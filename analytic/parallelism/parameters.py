@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal, assert_never, get_args
 
 from analytic.errors import UsageError
@@ -109,12 +108,6 @@ class DistributedModel:
     def has_router_weights_in_fp32(self) -> bool:
         """Whether the weights of the routed experts stay in fp32, as softmax or sigmoid made them."""
         return self.family != "qwen3_moe"
-
-    @cached_property
-    def table(self) -> tuple[tuple[int, int, int, Split | None, bool], ...]:
-        """Every parameter once, as (how many equal ones, rows, width, split, is_expert): plain, for a search."""
-        groups = (group for group in self.groups(experts_apart=False) if not group.is_alias)
-        return tuple((g.count, t.rows, t.width, t.split, t.is_expert) for g in groups for t in g.tensors)
 
     def groups(self, *, experts_apart: bool) -> tuple[Group, ...]:
         """FSDP's groups, in the order of forward: embedding, layers, final norm with the head.

@@ -34,14 +34,6 @@ class RankState:
     optimizer: Breakdown
 
 
-class StoredBytes(NamedTuple):
-    """The totals of a `RankState`."""
-
-    parameters: int
-    gradients: int
-    optimizer: int
-
-
 class LocalShard(NamedTuple):
     """Elements of one tensor on one rank.
 
@@ -126,30 +118,6 @@ def rank_state(model: DistributedModel, setup: TrainingSetup, layout: Layout, ra
         gradients=Breakdown("bytes", gradients),
         optimizer=Breakdown("bytes", states),
     )
-
-
-def stored_bytes(model: DistributedModel, setup: TrainingSetup, layout: Layout) -> StoredBytes:
-    """The totals of rank 0, which has the largest shard of everything: in a few microseconds, for a search."""
-    ep, tp, dp_shard, efsdp = layout.ep, layout.tp, layout.dp_shard, layout.efsdp
-    elements = tensors = 0
-    for count, rows, width, split, is_expert in model.table:
-        tensors += count
-        if is_expert and ep > 1:
-            elements += count * padded_shard(rows // ep, efsdp) * width
-        elif split == "rows":
-            elements += count * padded_shard(padded_shard(rows, tp), dp_shard) * width
-        elif split == "width":
-            elements += count * padded_shard(rows, dp_shard) * (width // tp)
-        else:
-            elements += count * padded_shard(rows, dp_shard) * width
-    itemsize, optimizer = stored_itemsize(setup, layout), cost_of(setup.optimizer)
-    reduced, spec = elements, model.spec
-    if spec.tie_word_embeddings and shards_with_fsdp(layout):
-        reduced += padded_shard(padded_shard(spec.vocab_size, tp), dp_shard) * spec.hidden_size
-    elif _has_whole_gradient(model, layout):
-        reduced += (spec.vocab_size - padded_shard(spec.vocab_size, tp)) * spec.hidden_size
-    states = len(optimizer.states) * elements * itemsize + len(optimizer.scalars) * tensors * FP32_BYTES
-    return StoredBytes(elements * itemsize, reduced * itemsize, states)
 
 
 def group_elements(group: Group, layout: Layout, rank: int) -> tuple[int, int]:

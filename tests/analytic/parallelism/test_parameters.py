@@ -45,7 +45,6 @@ def test_every_shipped_model_of_a_described_family_counts_the_same(name: str) ->
         if family == config.read_as:
             model = DistributedModel(config.spec, family)
             assert counts(model) == described(model)
-            assert sum(count * rows * width for count, rows, width, *_ in model.table) == model_params(model.spec).total
 
 
 def test_shapes_are_those_of_torch() -> None:

@@ -17,7 +17,6 @@ from analytic.exercise.budget import (
 from analytic.hardware.prices import Price, given_price
 from analytic.hardware.table import load_hardware
 from analytic.huggingface.write import to_config
-from analytic.model.params import parameter_counts
 from analytic.performance.mfu import Assumed, Measured, Mfu, Published, without_communication
 from analytic.planning.architectures import Family
 from analytic.planning.backward import plan_backward
@@ -146,15 +145,6 @@ def test_sensitivity(budget: int, law: str) -> None:
     assert plan.sensitivity.band is not None
     least, most = plan.sensitivity.band
     assert least < plan.optimum.params < most
-
-
-def test_the_losses_of_a_plan_are_by_every_law_at_its_own_size() -> None:
-    """Besiroglu's law counts all parameters: E + A / N^alpha + B / D^beta."""
-    plan = plan_of(10**6, law="hoffmann")
-    law = LAWS["besiroglu"]
-    params, tokens = parameter_counts(plan.spec).total, plan.outcome.tokens
-    assert plan.losses["besiroglu"] == pytest.approx(law.e + law.a / params**law.alpha + law.b / tokens**law.beta)
-    assert plan.losses["hoffmann"] == plan.outcome.loss
 
 
 def test_days_and_gpus_fix_each_other() -> None:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analytic.api.plans import plan
+from analytic.model.params import parameter_counts
 from analytic.planning.architectures import Family, Kind, candidates
 from analytic.planning.budget import DataLimit
 from analytic.planning.losses import Objective, objective
@@ -105,3 +107,12 @@ def test_data_that_the_money_does_not_reach_change_nothing() -> None:
 
 def test_a_dataset_alone_is_seen_sixteen_times() -> None:
     assert DataLimit(dataset_tokens=1000).most_tokens == 16_000
+
+
+def test_the_losses_of_a_plan_are_by_every_law_at_its_own_size() -> None:
+    """Besiroglu's law counts all parameters: E + A / N^alpha + B / D^beta."""
+    found = plan(budget="1M", law="hoffmann").value
+    law = load_law("besiroglu")
+    params, tokens = parameter_counts(found.spec).total, found.outcome.tokens
+    assert found.losses["besiroglu"] == pytest.approx(law.e + law.a / params**law.alpha + law.b / tokens**law.beta)
+    assert found.losses["hoffmann"] == found.outcome.loss
